@@ -1,0 +1,200 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/agent/state"
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/mysql"
+)
+
+// cloneLook is how often the progress of a clone is read.
+const cloneLook = 500 * time.Millisecond
+
+// small settings of the mysqld that only receives a clone.
+var recipient = []setting{
+	{"disable_log_bin", "ON"},
+	{"log_replica_updates", "OFF"},
+	{"innodb_buffer_pool_size", "67108864"},
+	{"innodb_redo_log_capacity", "67108864"},
+}
+
+// clone begins to fill the volume from a donor. The data get a new incarnation, which has promised what the volume has.
+func (in *instance) clone(_ context.Context, req *api.CloneRequest) (api.Reply, error) {
+	if in.taskRuns(api.TaskClone) && req.StateCounter == in.snapshot().Counter {
+		return in.unchanged(), nil
+	}
+	if err := in.admit(&req.Envelope, nil); err != nil {
+		return api.Reply{}, err
+	}
+	d := in.snapshot()
+	if votes(d.Record, d.Incarnation) {
+		return api.Reply{}, refuse(api.ErrorPrecondition, "the record names this incarnation as a voter")
+	}
+	if req.Donor.Host == "" || req.Donor.User == "" {
+		return api.Reply{}, refuse(api.ErrorInvalid, "the donor has no address or no user")
+	}
+	donor := req.Donor
+	task := api.Task{Kind: api.TaskClone, Donor: donor.Name}
+	if err := in.begin(task, func(ctx context.Context) error { return in.fillFrom(ctx, donor) }); err != nil {
+		return api.Reply{}, err
+	}
+	return in.accepted()
+}
+
+// votes says whether a record counts on what an incarnation has received.
+func votes(record *v1beta1.ReplicationRecord, incarnation string) bool {
+	if record == nil {
+		return false
+	}
+	is := func(m v1beta1.Member) bool { return m.Incarnation == incarnation }
+	return record.Primary != nil && is(*record.Primary) ||
+		record.LastOpened != nil && (is(record.LastOpened.Primary) || slices.ContainsFunc(record.LastOpened.Voters, is)) ||
+		record.Pending != nil && slices.ContainsFunc(record.Pending.Voters, is)
+}
+
+// fillFrom clones with a private mysqld on a data directory of its own, so that the clone's directory becomes the
+// instance's only once it is complete.
+func (in *instance) fillFrom(ctx context.Context, donor api.Source) error {
+	err := in.save(func(d *state.Durable) {
+		d.Incarnation, d.AckCount, d.FreshClone, d.ChannelHash = newID(), 0, true, ""
+		d.LedStart, d.OpenStart, d.OpenEpoch, d.OpenPrimary = "", "", 0, false
+	})
+	if err != nil {
+		return err
+	}
+	in.stage("preparing the recipient")
+	if err := in.makeDataDirectory(ctx, in.cfg.scratchDir(), options(recipient)...); err != nil {
+		return err
+	}
+	session, id, err := in.startPrivate(ctx, in.cfg.scratchDir(), options(recipient)...)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	in.stage("copying from " + donor.Name)
+	if err := in.receive(ctx, session, donor); err != nil {
+		return err
+	}
+	in.stage("ending the recipient")
+	if err := in.sup.Kill(ctx, id); err != nil {
+		return fmt.Errorf("ending the recipient: %w", err)
+	}
+	return in.finishClone()
+}
+
+// finishClone removes what is not the new instance's own: the recipient's directory, and a server UUID.
+func (in *instance) finishClone() error {
+	err := os.Remove(filepath.Join(in.cfg.partialDir(), "auto.cnf"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing the server UUID: %w", err)
+	}
+	if err := os.RemoveAll(in.cfg.scratchDir()); err != nil {
+		return fmt.Errorf("removing the recipient: %w", err)
+	}
+	return nil
+}
+
+// receive runs CLONE INSTANCE and shows how far it is. A donor that stopped sending fails it after CloneStall.
+func (in *instance) receive(ctx context.Context, session *mysql.Session, donor api.Source) error {
+	host := donor.Host
+	if strings.Contains(host, ":") {
+		return fmt.Errorf("cloning from %s: the clone plugin takes no IPv6 address", donor.Name)
+	}
+	for _, set := range []struct{ name, value string }{
+		{"clone_valid_donor_list", host + ":" + strconv.Itoa(int(donor.Port))},
+		{"clone_ssl_ca", in.cfg.own(fileCA)},
+		{"clone_ssl_cert", in.cfg.own(fileCertificate)},
+		{"clone_ssl_key", in.cfg.own(fileKey)},
+	} {
+		if err := session.Exec(ctx, "SET GLOBAL "+set.name+"=?", set.value); err != nil {
+			return fmt.Errorf("preparing the clone: %w", err)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		in.watchClone(ctx, cancel)
+	}()
+	err := session.Exec(ctx, "CLONE INSTANCE FROM ?@?:"+strconv.Itoa(int(donor.Port))+" IDENTIFIED BY ? DATA DIRECTORY=? REQUIRE SSL",
+		donor.User, host, donor.Password, in.cfg.partialDir())
+	cause := context.Cause(ctx)
+	cancel(nil)
+	<-watched
+	switch {
+	case err == nil:
+		return nil
+	case cause != nil:
+		return fmt.Errorf("cloning from %s: %w", donor.Name, cause)
+	case donorIsBusy(err):
+		in.progress(func(t *api.Task) { t.Busy = true })
+	}
+	return fmt.Errorf("cloning from %s: %w", donor.Name, err)
+}
+
+// donorIsBusy says whether the donor refused because it serves another clone. The recipient's error is always 3862; the
+// donor's own number is only in its text.
+func donorIsBusy(err error) bool {
+	return mysql.Number(err) == mysql.ErrTooManyClones ||
+		mysql.Number(err) == mysql.ErrCloneDonor && strings.Contains(mysql.Message(err), ": "+strconv.Itoa(int(mysql.ErrTooManyClones))+" :")
+}
+
+// errCloneStalled is the cause of ending a clone that does not move.
+var errCloneStalled = errors.New("no data came any more")
+
+// watchClone shows the progress of a clone until ctx ends, and ends it when it does not move.
+func (in *instance) watchClone(ctx context.Context, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(cloneLook)
+	defer tick.Stop()
+	session, err := in.privateEndpoint(AccountRoot, "").Connect(ctx)
+	if err != nil {
+		return // the clone goes on without being watched; it fails by itself when the connection does
+	}
+	defer session.Close()
+	var last cloneProgress
+	moved := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now, err := readCloneProgress(ctx, session)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil && now != last:
+			last, moved = now, time.Now()
+			in.progress(func(t *api.Task) { t.BytesDone, t.BytesTotal = now.done, now.total })
+		case time.Since(moved) > in.cfg.CloneStall:
+			stop(errCloneStalled)
+			return
+		}
+	}
+}
+
+// cloneProgress is a sum over the stages of a clone: bytes, and how many stages have begun or ended.
+type cloneProgress struct{ done, total, stages int64 }
+
+func readCloneProgress(ctx context.Context, session *mysql.Session) (cloneProgress, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var p cloneProgress
+	err := session.Row(ctx, []any{&p.done, &p.total, &p.stages},
+		"SELECT COALESCE(SUM(data),0), COALESCE(SUM(estimate),0), COUNT(begin_time)+COUNT(end_time) FROM performance_schema.clone_progress")
+	return p, err
+}

@@ -1,0 +1,102 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"path/filepath"
+	"time"
+)
+
+// Config is what an agent needs to know of its Pod. Paths must be the same in the containers of mysqld and agent.
+type Config struct {
+	// Pod, PodUID and BootID (of the host) are reported in Status; Version is the agent's build.
+	Pod, PodUID, BootID, Version string
+	// DataRoot is the mount point of the data volume, RunDir the directory of sockets shared by the containers. Socket
+	// paths must fit in 107 bytes.
+	DataRoot, RunDir string
+	// Port of mysqld for clients and AdminPort of its administrative interface on the loopback address.
+	Port, AdminPort int32
+	// TimeZones yields the statements that fill the time zone tables of the schema mysql, or is nil to leave them empty.
+	TimeZones func() iter.Seq2[string, error]
+	// SlowLog receives mysqld's slow query log; nil drops it.
+	SlowLog io.Writer
+	// SlowLogLimit is the size in bytes at which the slow log file is begun anew.
+	SlowLogLimit int64
+	// PollInterval is the time between two looks at mysqld, BusyPollInterval the same for BusyPeriod after a change.
+	PollInterval, BusyPollInterval, BusyPeriod time.Duration
+	// StatementTimeout bounds each statement of the agent's own accord.
+	StatementTimeout time.Duration
+	// CloneStall ends a clone that has not moved for so long.
+	CloneStall time.Duration
+}
+
+// Defaults of Config.
+const (
+	DefaultPort             = 3306
+	DefaultAdminPort        = 33062
+	DefaultSlowLogLimit     = 64 << 20
+	DefaultPollInterval     = time.Second
+	DefaultBusyPollInterval = 200 * time.Millisecond
+	DefaultBusyPeriod       = 5 * time.Second
+	DefaultStatementTimeout = time.Second
+	DefaultCloneStall       = 30 * time.Second
+)
+
+// Validate fills in the defaults and names what is missing or wrong.
+func (c *Config) Validate() error {
+	setDefault(&c.Port, DefaultPort)
+	setDefault(&c.AdminPort, DefaultAdminPort)
+	setDefault(&c.SlowLogLimit, DefaultSlowLogLimit)
+	setDefault(&c.PollInterval, DefaultPollInterval)
+	setDefault(&c.BusyPollInterval, DefaultBusyPollInterval)
+	setDefault(&c.BusyPeriod, DefaultBusyPeriod)
+	setDefault(&c.StatementTimeout, DefaultStatementTimeout)
+	setDefault(&c.CloneStall, DefaultCloneStall)
+	if c.SlowLog == nil {
+		c.SlowLog = io.Discard
+	}
+	switch {
+	case c.Pod == "" || c.PodUID == "" || c.BootID == "":
+		return errors.New("pod, pod UID and boot id are required")
+	case !filepath.IsAbs(c.DataRoot) || !filepath.IsAbs(c.RunDir):
+		return fmt.Errorf("data root %q and run directory %q must be absolute paths", c.DataRoot, c.RunDir)
+	case len(c.ServerSocket()) > 107 || len(c.initSocket()) > 107:
+		return fmt.Errorf("run directory %q is too long for a socket", c.RunDir)
+	case c.PollInterval < 0 || c.BusyPollInterval < 0 || c.BusyPeriod < 0 || c.StatementTimeout < 0 || c.CloneStall < 0:
+		return errors.New("a duration is negative")
+	}
+	return nil
+}
+
+func setDefault[T comparable](value *T, otherwise T) {
+	var zero T
+	if *value == zero {
+		*value = otherwise
+	}
+}
+
+// LockFile is the file whose lock guards the volume.
+func (c *Config) LockFile() string { return filepath.Join(c.DataRoot, "lock") }
+
+// SupervisorSocket is where the supervisor listens.
+func (c *Config) SupervisorSocket() string { return filepath.Join(c.RunDir, "supervisor.sock") }
+
+// ServerSocket is mysqld's own socket.
+func (c *Config) ServerSocket() string { return filepath.Join(c.RunDir, "mysqld.sock") }
+
+// initSocket is the socket of a mysqld that only the agent may reach.
+func (c *Config) initSocket() string { return filepath.Join(c.RunDir, "init.sock") }
+
+func (c *Config) dataDir() string    { return filepath.Join(c.DataRoot, "data") }
+func (c *Config) partialDir() string { return filepath.Join(c.DataRoot, "data.partial") }
+func (c *Config) scratchDir() string { return filepath.Join(c.DataRoot, "clone.scratch") }
+func (c *Config) tmpDir() string     { return filepath.Join(c.DataRoot, "tmp") }
+func (c *Config) ownDir() string     { return filepath.Join(c.DataRoot, "moco") }
+func (c *Config) slowLog() string    { return filepath.Join(c.DataRoot, "log", "slow.log") }
+
+func (c *Config) own(name string) string { return filepath.Join(c.ownDir(), name) }

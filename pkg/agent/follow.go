@@ -1,0 +1,163 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/agent/state"
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/mysql"
+)
+
+// follow makes the instance a replica of the record's primary, or brings it there.
+func (in *instance) follow(ctx context.Context, req *api.FollowRequest) (api.Reply, error) {
+	if err := in.admit(&req.Envelope, &req.Record); err != nil {
+		return api.Reply{}, err
+	}
+	d := in.snapshot()
+	if err := checkFollow(d, req); err != nil {
+		return api.Reply{}, err
+	}
+	session, err := in.connect(ctx)
+	if err != nil {
+		return api.Reply{}, err
+	}
+	defer in.release(session)
+	report, err := session.Read(ctx, nil)
+	if err != nil {
+		return api.Reply{}, unavailable("reading the server's state", err)
+	}
+	// A replica whose source semi-sync is on makes its own applier wait for acknowledgements for ever, and switching it
+	// off would acknowledge what waits.
+	if report.On("rpl_semi_sync_source_enabled") || !report.On("super_read_only") {
+		return api.Reply{}, refuse(api.ErrorPrecondition, "the instance leads")
+	}
+	if err := in.setAcknowledge(ctx, session, report, req.Ack); err != nil {
+		return api.Reply{}, err
+	}
+	if err := in.setSource(ctx, session, report, in.sourceOf(req)); err != nil {
+		return api.Reply{}, err
+	}
+	if err := in.mustNotShrink(ctx, session, report.Received); err != nil {
+		return api.Reply{}, err
+	}
+	return in.accepted()
+}
+
+// checkFollow refuses what the record does not allow.
+func checkFollow(d state.Durable, req *api.FollowRequest) error {
+	switch {
+	case req.Ack != api.AckOn && req.Ack != api.AckOff:
+		return refuse(api.ErrorInvalid, "ack is %q", req.Ack)
+	case req.Source.Host == "" || req.Source.User == "" || req.Source.Port <= 0:
+		return refuse(api.ErrorInvalid, "the source has no address or no user")
+	case req.Record.Primary == nil || req.Record.Phase == v1beta1.RecordClaimed:
+		return refuse(api.ErrorPrecondition, "the record of epoch %d has no primary", req.Record.Epoch)
+	case req.Record.Primary.Incarnation == d.Incarnation:
+		return refuse(api.ErrorPrecondition, "the record names this incarnation as primary")
+	case req.Ack == api.AckOn && !votes(&req.Record, d.Incarnation):
+		return refuse(api.ErrorPrecondition, "only a voter may acknowledge, and the record does not name this incarnation as one")
+	}
+	return nil
+}
+
+func (in *instance) sourceOf(req *api.FollowRequest) mysql.Source {
+	return mysql.Source{
+		Host: req.Source.Host, Port: req.Source.Port, User: req.Source.User, Password: req.Source.Password, CA: in.cfg.own(fileCA),
+	}
+}
+
+// setAcknowledge switches the right to acknowledge. A receiver asks for it when it connects, so a running one is stopped;
+// setSource starts it again.
+func (in *instance) setAcknowledge(ctx context.Context, session *mysql.Session, report *mysql.Report, ack api.Acknowledge) error {
+	want := ack == api.AckOn
+	if report.On("rpl_semi_sync_replica_enabled") == want {
+		return nil
+	}
+	if report.Channel != nil && report.Channel.Receiver != "No" {
+		if err := session.StopReceiver(ctx); err != nil {
+			return unavailable("stopping the receiver", err)
+		}
+	}
+	value := "OFF"
+	if want {
+		value = "ON"
+	}
+	if err := session.SetGlobal(ctx, "rpl_semi_sync_replica_enabled="+value); err != nil {
+		return unavailable("switching acknowledgements", err)
+	}
+	return nil
+}
+
+// setSource makes or changes the channel where that is needed and starts both threads.
+func (in *instance) setSource(ctx context.Context, session *mysql.Session, report *mysql.Report, from mysql.Source) error {
+	d := in.snapshot()
+	channel := report.Channel
+	if channel != nil && d.FreshClone {
+		// The channel is the donor's, cloned with its tables but without its relay log: there is nothing to lose.
+		if err := session.DropChannel(ctx); err != nil {
+			return unavailable("dropping the donor's channel", err)
+		}
+		channel = nil
+	}
+	hash := sourceHash(from)
+	var err error
+	switch {
+	case channel == nil:
+		err = session.NewChannel(ctx, from)
+	case d.ChannelHash != hash || channel.Host != from.Host || channel.Port != from.Port || channel.User != from.User:
+		err = repoint(ctx, session, from)
+	}
+	if err != nil {
+		return unavailable("setting the source", err)
+	}
+	if err := in.save(func(d *state.Durable) { d.ChannelHash, d.FreshClone = hash, false }); err != nil {
+		return err
+	}
+	if err := session.StartApplier(ctx); err != nil {
+		return unavailable("following", err)
+	}
+	if err := session.StartReceiver(ctx); err != nil {
+		return unavailable("following", err)
+	}
+	return nil
+}
+
+// repoint changes the source under a running applier: with both threads stopped MySQL would drop the relay log.
+func repoint(ctx context.Context, session *mysql.Session, from mysql.Source) error {
+	if err := session.StopReceiver(ctx); err != nil {
+		return err
+	}
+	if err := session.StartApplier(ctx); err != nil {
+		return err
+	}
+	return session.Repoint(ctx, from)
+}
+
+// sourceHash identifies a source with its credentials, which the server does not tell.
+func sourceHash(from mysql.Source) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%s\n%s\n%s", from.Host, from.Port, from.User, from.Password, from.CA))
+	return hex.EncodeToString(sum[:8])
+}
+
+// mustNotShrink makes sure that nothing received was lost by the change.
+func (in *instance) mustNotShrink(ctx context.Context, session *mysql.Session, before string) error {
+	report, err := session.Read(ctx, nil)
+	if err != nil {
+		return unavailable("reading the server's state", err)
+	}
+	kept, err := session.Contains(ctx, report.Received, before)
+	if err != nil {
+		return unavailable("comparing what was received", err)
+	}
+	if !kept {
+		return refuse(api.ErrorPrecondition, "the relay log lost transactions it had received")
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/mysql"
+)
+
+// initialise begins to make the first data directory of a cluster.
+func (in *instance) initialise(_ context.Context, req *api.InitialiseRequest) (api.Reply, error) {
+	if in.taskRuns(api.TaskInitialise) && req.StateCounter == in.snapshot().Counter {
+		return in.unchanged(), nil
+	}
+	if err := in.admit(&req.Envelope, &req.Record); err != nil {
+		return api.Reply{}, err
+	}
+	d := in.snapshot()
+	switch {
+	case req.Record.Primary == nil || req.Record.Primary.Incarnation != d.Incarnation:
+		return api.Reply{}, refuse(api.ErrorPrecondition, "the record does not name this incarnation as primary")
+	case req.Record.LastOpened != nil:
+		return api.Reply{}, refuse(api.ErrorPrecondition, "the cluster was opened before, at epoch %d", req.Record.LastOpened.Epoch)
+	case req.User != "" && in.application() == nil:
+		return api.Reply{}, refuse(api.ErrorPrecondition, "the application's password is not configured")
+	}
+	err := in.begin(api.Task{Kind: api.TaskInitialise}, func(ctx context.Context) error { return in.fillNew(ctx, req) })
+	if err != nil {
+		return api.Reply{}, err
+	}
+	return in.accepted()
+}
+
+func (in *instance) taskRuns(kind api.TaskKind) bool {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	return in.task != nil && in.task.Kind == kind && in.task.State == api.TaskRunning
+}
+
+func (in *instance) application() *api.Account {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	if in.config == nil {
+		return nil
+	}
+	return in.config.Application
+}
+
+// fillNew makes a complete data directory: accounts, time zones, the application's schema. None of it is a transaction
+// of the cluster's history, which begins with the marker of the first epoch: the binary log is emptied at the end.
+func (in *instance) fillNew(ctx context.Context, req *api.InitialiseRequest) error {
+	in.stage("initialising the data directory")
+	if err := in.makeDataDirectory(ctx, in.cfg.partialDir()); err != nil {
+		return err
+	}
+	session, id, err := in.startPrivate(ctx, in.cfg.partialDir())
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	if err := in.furnish(ctx, session, req); err != nil {
+		return err
+	}
+	in.stage("stopping cleanly")
+	return in.stopPrivate(ctx, id)
+}
+
+// furnish fills a fresh mysqld. The root account that initialisation made goes last: it is the one that works here.
+func (in *instance) furnish(ctx context.Context, session *mysql.Session, req *api.InitialiseRequest) error {
+	if err := session.Exec(ctx, "SET SESSION sql_log_bin=0"); err != nil {
+		return fmt.Errorf("switching the binary log off: %w", err)
+	}
+	in.stage("making accounts")
+	if err := in.makeAccounts(ctx, session); err != nil {
+		return err
+	}
+	in.stage("loading time zones")
+	if err := in.loadTimeZones(ctx, session); err != nil {
+		return err
+	}
+	in.stage("making the application's schema")
+	if err := in.makeApplication(ctx, session, req); err != nil {
+		return err
+	}
+	if err := session.Exec(ctx, "DROP USER IF EXISTS 'root'@'localhost'"); err != nil {
+		return fmt.Errorf("dropping the initial account: %w", err)
+	}
+	if err := in.runInitSQL(ctx, req); err != nil {
+		return err
+	}
+	if err := session.Exec(ctx, "RESET BINARY LOGS AND GTIDS"); err != nil {
+		return fmt.Errorf("beginning an empty history: %w", err)
+	}
+	return nil
+}
+
+func (in *instance) makeAccounts(ctx context.Context, session *mysql.Session) error {
+	in.agent.mu.Lock()
+	config := in.config
+	in.agent.mu.Unlock()
+	for _, spec := range Accounts {
+		if err := ensureAccount(ctx, session, spec, config.password(spec.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadTimeZones runs the statements in one transaction, because there are thousands.
+func (in *instance) loadTimeZones(ctx context.Context, session *mysql.Session) error {
+	if in.cfg.TimeZones == nil {
+		return nil
+	}
+	if err := session.Exec(ctx, "USE mysql"); err != nil {
+		return fmt.Errorf("loading time zones: %w", err)
+	}
+	for statement, err := range in.cfg.TimeZones() {
+		if err == nil {
+			err = session.Exec(ctx, statement)
+		}
+		if err != nil {
+			return fmt.Errorf("loading time zones: %w", err)
+		}
+	}
+	return nil
+}
+
+// makeApplication makes database and user of the bootstrap.
+func (in *instance) makeApplication(ctx context.Context, session *mysql.Session, req *api.InitialiseRequest) error {
+	if req.Database != "" {
+		if err := session.Exec(ctx, "CREATE DATABASE IF NOT EXISTS "+mysql.Identifier(req.Database)); err != nil {
+			return fmt.Errorf("making the database: %w", err)
+		}
+	}
+	if req.User == "" {
+		return nil
+	}
+	if _, internal := accountSpec(req.User); internal {
+		return fmt.Errorf("making the user: the name %q is taken", req.User)
+	}
+	spec := AccountSpec{Name: req.User, Hosts: []string{"%"}}
+	if req.Database != "" {
+		spec.Grants = []Grant{{On: mysql.Identifier(req.Database) + ".*", Privileges: []string{ApplicationPrivileges}}}
+	}
+	return ensureAccount(ctx, session, spec, in.application().Password)
+}
+
+// runInitSQL runs the user's script with exactly the rights root has later.
+func (in *instance) runInitSQL(ctx context.Context, req *api.InitialiseRequest) error {
+	if req.InitSQL == "" {
+		return nil
+	}
+	in.stage("running initSQL")
+	in.agent.mu.Lock()
+	password := in.config.password(AccountRoot)
+	in.agent.mu.Unlock()
+	session, err := in.privateEndpoint(AccountRoot, password).Connect(ctx)
+	if err != nil {
+		return fmt.Errorf("logging in as root: %w", err)
+	}
+	defer session.Close()
+	if req.Database != "" {
+		if err := session.Exec(ctx, "USE "+mysql.Identifier(req.Database)); err != nil {
+			return fmt.Errorf("choosing the database: %w", err)
+		}
+	}
+	if err := session.Script(ctx, req.InitSQL); err != nil {
+		return fmt.Errorf("running initSQL: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+
+	"k8s.io/klog/v2"
+
+	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/mysql"
+)
+
+// maxMarkers bounds the markers that wait at the same time. One that waits cannot be called off.
+const maxMarkers = 8
+
+// MarkerGTID names the marker transaction of an attempt to open an epoch.
+func MarkerGTID(record *v1beta1.ReplicationRecord, attempt int64) string {
+	return fmt.Sprintf("%s:moco_e%d:%d", record.ClusterUUID, record.Epoch, attempt)
+}
+
+// startMarker begins to commit the marker of the epoch.
+func (in *instance) startMarker(ctx context.Context, req *api.MarkerRequest) (api.Reply, error) {
+	gtid := MarkerGTID(&req.Record, req.Attempt)
+	if in.markerIs(gtid) && req.StateCounter == in.snapshot().Counter {
+		return in.unchanged(), nil
+	}
+	if err := in.admit(&req.Envelope, &req.Record); err != nil {
+		return api.Reply{}, err
+	}
+	if err := in.mustBePrimary(&req.Record); err != nil {
+		return api.Reply{}, err
+	}
+	if req.Attempt < 1 || req.Record.ClusterUUID == "" {
+		return api.Reply{}, refuse(api.ErrorInvalid, "attempt must be at least 1, and the record must have a cluster UUID")
+	}
+	session, err := in.connect(ctx)
+	if err != nil {
+		return api.Reply{}, err
+	}
+	before, err := in.readyForMarker(ctx, session, gtid)
+	if err != nil {
+		in.release(session)
+		return api.Reply{}, err
+	}
+	in.change(func() {
+		in.markers++
+		in.marker = &api.Marker{GTID: gtid, Epoch: req.Epoch, Claim: req.Claim, State: api.MarkerWaiting}
+	})
+	start := in.serverStart()
+	in.work.Go(func() { in.commitMarker(session, gtid, start, before) })
+	return in.accepted()
+}
+
+func (in *instance) markerIs(gtid string) bool {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	return in.marker != nil && in.marker.GTID == gtid && in.marker.State != api.MarkerFailed
+}
+
+// readyForMarker makes sure that the marker proves something: semi-sync is as the instance's k demands, and the GTID is
+// fresh.
+func (in *instance) readyForMarker(ctx context.Context, session *mysql.Session, gtid string) (counters, error) {
+	in.agent.mu.Lock()
+	waiting := in.markers
+	in.agent.mu.Unlock()
+	if waiting >= maxMarkers {
+		return counters{}, refuse(api.ErrorPrecondition, "%d markers are waiting already", waiting)
+	}
+	report, err := session.Read(ctx, nil)
+	if err != nil {
+		return counters{}, unavailable("reading the server's state", err)
+	}
+	if wrong := wrongSemiSync(report, in.snapshot().AckCount); wrong != "" {
+		return counters{}, refuse(api.ErrorPrecondition, "semi-sync is not prepared: %s", wrong)
+	}
+	if report.Channel != nil {
+		return counters{}, refuse(api.ErrorPrecondition, "the instance is a replica")
+	}
+	known, err := session.Contains(ctx, report.Received, gtid)
+	if err != nil {
+		return counters{}, unavailable("comparing GTID sets", err)
+	}
+	if known {
+		return counters{}, refuse(api.ErrorPrecondition, "the marker %s exists: the attempt must be fresh", gtid)
+	}
+	return countersOf(report), nil
+}
+
+// commitMarker commits the marker, however long it waits, and publishes how it ended. It counts only if the same mysqld
+// committed it and nothing was committed without acknowledgement meanwhile.
+func (in *instance) commitMarker(session *mysql.Session, gtid, start string, before counters) {
+	defer in.release(session)
+	err := session.CommitEmpty(in.ctx, gtid)
+	if err == nil {
+		err = in.proveMarker(session, start, before)
+	}
+	in.change(func() {
+		in.markers--
+		if in.marker == nil || in.marker.GTID != gtid {
+			return // a later one took its place
+		}
+		done := *in.marker
+		done.State = api.MarkerCommitted
+		if err != nil {
+			done.State, done.Error = api.MarkerFailed, err.Error()
+		}
+		in.marker = &done
+		in.hurry()
+	})
+	klog.FromContext(in.ctx).Info("Marker ended", "gtid", gtid, "err", err)
+}
+
+func (in *instance) proveMarker(session *mysql.Session, start string, before counters) error {
+	ctx, cancel := context.WithTimeout(in.ctx, in.cfg.StatementTimeout)
+	defer cancel()
+	report, err := session.Read(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("reading the server's state after the marker: %w", err)
+	}
+	switch after := countersOf(report); {
+	case in.agent.Terminating() || in.serverStart() != start:
+		return fmt.Errorf("mysqld was ending while the marker waited")
+	case in.snapshot().AckCount > 0 && after != before:
+		return fmt.Errorf("transactions were committed without acknowledgement: %d, before %d", after.noTx, before.noTx)
+	}
+	return nil
+}

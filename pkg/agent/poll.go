@@ -1,0 +1,167 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/mysql"
+)
+
+// poll looks at mysqld until the instance's context ends: often after a change, else once a second.
+func (in *instance) poll() {
+	var session *mysql.Session
+	var start string
+	drop := func() {
+		if session != nil {
+			in.release(session)
+			session = nil
+		}
+	}
+	defer drop()
+	for {
+		changed, wait := in.pollDelay()
+		if running := in.serverStart(); running != start {
+			drop()
+			start = running
+		}
+		if start != "" {
+			session = in.look(session, start)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-in.ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-changed:
+			// Somebody wrote a state; look again soon, but not in a tight loop on one's own changes.
+			timer.Reset(in.cfg.BusyPollInterval)
+			select {
+			case <-in.ctx.Done():
+				return
+			case <-timer.C:
+			}
+		}
+	}
+}
+
+// pollDelay returns what ends the wait for the next look early, if anything, and its length.
+func (in *instance) pollDelay() (<-chan struct{}, time.Duration) {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	if time.Now().Before(in.busyUntil) {
+		return nil, in.cfg.BusyPollInterval
+	}
+	return in.agent.changed, in.cfg.PollInterval
+}
+
+// look reads one report and publishes it. It returns the session to go on with, or nil.
+func (in *instance) look(session *mysql.Session, start string) *mysql.Session {
+	ctx, cancel := context.WithTimeout(in.ctx, in.cfg.StatementTimeout)
+	defer cancel()
+	var err error
+	if session == nil {
+		if session, err = in.connect(ctx); err != nil {
+			in.publish(start, nil, err)
+			return nil
+		}
+	}
+	before := in.expected()
+	report, err := session.Read(ctx, forcedNames())
+	if err != nil {
+		in.release(session)
+		in.publish(start, nil, err)
+		return nil
+	}
+	in.publish(start, report, nil)
+	in.guard(report, before)
+	return session
+}
+
+// publish shows what a look at that start of mysqld has found.
+func (in *instance) publish(start string, report *mysql.Report, err error) {
+	var server *api.Server
+	message := ""
+	if report != nil {
+		server = serverOf(report)
+	}
+	if err != nil {
+		message = err.Error()
+	}
+	in.agent.mu.Lock()
+	same := in.serverStartLocked() == start && sameServer(in.server, server) && in.serverErr == message
+	in.agent.mu.Unlock()
+	if same {
+		return
+	}
+	in.change(func() {
+		if in.serverStartLocked() == start {
+			in.server, in.serverErr = server, message
+		}
+	})
+}
+
+// sameServer compares all but the uptime, which always differs.
+func sameServer(a, b *api.Server) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.UptimeSeconds, y.UptimeSeconds = 0, 0
+	if x.Channel == nil || y.Channel == nil {
+		return x == y
+	}
+	sameChannel := *x.Channel == *y.Channel
+	x.Channel, y.Channel = nil, nil
+	return sameChannel && x == y
+}
+
+func serverOf(r *mysql.Report) *api.Server {
+	id, _ := strconv.ParseUint(r.Vars["server_id"], 10, 32)
+	s := &api.Server{
+		Version: r.Vars["version"], ServerUUID: r.Vars["server_uuid"], ServerID: uint32(id),
+		GTIDExecuted: r.GTIDExecuted, GTIDPurged: r.GTIDPurged, Received: r.Received,
+		SuperReadOnly: r.On("super_read_only"), OfflineMode: r.On("offline_mode"),
+		SourceSemiSync: r.On("rpl_semi_sync_source_enabled"),
+		SourceActive:   r.Status["Rpl_semi_sync_source_status"] == "ON",
+		AckCount:       ackCountOf(r),
+		Ackers:         int32(r.Int("Rpl_semi_sync_source_clients")), NoTx: r.Int("Rpl_semi_sync_source_no_tx"),
+		ReplicaSemiSync: r.On("rpl_semi_sync_replica_enabled"),
+		ReplicaActive:   r.Status["Rpl_semi_sync_replica_status"] == "ON",
+		UptimeSeconds:   r.Int("Uptime"),
+	}
+	if c := r.Channel; c != nil {
+		s.Channel = &api.Channel{
+			Host: c.Host, Port: c.Port, User: c.User, SourceUUID: c.SourceUUID, Receiver: c.Receiver,
+			ApplierRunning: c.ApplierRunning, ReceiverError: c.ReceiverError, ApplierError: c.ApplierError, LagSeconds: c.LagSeconds,
+		}
+	}
+	return s
+}
+
+func ackCountOf(r *mysql.Report) int32 {
+	n, err := strconv.ParseInt(r.Vars["rpl_semi_sync_source_wait_for_replica_count"], 10, 32)
+	if err != nil {
+		return 0
+	}
+	return int32(n)
+}
+
+// checkForced names the first forced setting that is not in force, "" when all are.
+func checkForced(r *mysql.Report) string {
+	for _, s := range forced {
+		if r.Vars[s.name] != s.value {
+			return fmt.Sprintf("%s is %q, it must be %q", s.name, r.Vars[s.name], s.value)
+		}
+	}
+	if r.Vars["innodb_flush_method"] == "nosync" {
+		return `innodb_flush_method is "nosync"`
+	}
+	return ""
+}

@@ -1,0 +1,118 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"github.com/moco-mysql/moco/pkg/mysql"
+)
+
+const (
+	// closeTimeout bounds the attempt to close a primary so that it can be stopped cleanly. After it comes SIGKILL.
+	closeTimeout  = 5 * time.Second
+	closeInterval = 100 * time.Millisecond
+	// slotPatience bounds the wait for a command that is still being carried out; its own statements have deadlines.
+	slotPatience = 2 * time.Second
+)
+
+// terminate ends mysqld after the Pod was told to stop. A graceful stop answers OK to sessions that wait for an
+// acknowledgement, so it is ordered only where none can be waiting:
+//   - when source semi-sync was never on since this mysqld started (a replica, or a cluster of one);
+//   - when the instance is closed to clients and nobody is left, seen twice.
+//
+// Everything else is killed; its writes are in the binary log and are judged when it comes back.
+func (in *instance) terminate() {
+	logger := klog.FromContext(in.ctx)
+	patience, cancel := context.WithTimeout(in.ctx, slotPatience)
+	defer cancel()
+	if in.take(patience) == nil {
+		defer func() { <-in.slot }()
+	}
+	process, _ := in.sup.State()
+	if !process.Running {
+		return
+	}
+	err := in.stopCleanly(process.StartID)
+	if err == nil {
+		return
+	}
+	logger.Info("Killing mysqld: it must not be stopped cleanly", "reason", err)
+	if err := in.sup.Kill(in.ctx, process.StartID); err != nil {
+		logger.Error(err, "Killing mysqld failed")
+	}
+}
+
+// stopCleanly orders a clean stop if that is safe, or says why it is not.
+func (in *instance) stopCleanly(start string) error {
+	d := in.snapshot()
+	if start != d.StartedID {
+		return errors.New("it is private to a task")
+	}
+	ctx, cancel := context.WithTimeout(in.ctx, closeTimeout)
+	defer cancel()
+	if d.LedStart == start {
+		if err := in.closeToClients(ctx); err != nil {
+			return err
+		}
+	}
+	klog.FromContext(ctx).Info("Stopping mysqld")
+	return in.sup.Stop(ctx, start)
+}
+
+// closeToClients ends all sessions, makes the server read-only and returns nil once it has twice seen that nobody is
+// left and nothing waits.
+func (in *instance) closeToClients(ctx context.Context) error {
+	session, err := in.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer in.release(session)
+	// super_read_only waits for commits in progress, at most for the session's lock_wait_timeout.
+	if err := session.SetGlobal(ctx, "offline_mode=ON", "super_read_only=ON"); err != nil {
+		return fmt.Errorf("closing to clients: %w", err)
+	}
+	tick := time.NewTicker(closeInterval)
+	defer tick.Stop()
+	for quiet := 0; ; {
+		busy, err := in.busySessions(ctx, session)
+		if err != nil {
+			return fmt.Errorf("looking for sessions: %w", err)
+		}
+		quiet++
+		if busy > 0 {
+			quiet = 0
+		}
+		if quiet == 2 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d sessions are left: %w", busy, ctx.Err())
+		}
+	}
+}
+
+// busySessions counts the clients' sessions and everybody who waits for an acknowledgement, the agent's marker included.
+func (in *instance) busySessions(ctx context.Context, session *mysql.Session) (int, error) {
+	in.agent.mu.Lock()
+	markers := in.markers
+	in.agent.mu.Unlock()
+	var sessions, waiting int
+	err := session.Row(ctx, []any{&sessions}, `SELECT COUNT(*) FROM performance_schema.processlist
+ WHERE (user NOT IN ('system user', 'event_scheduler', ?) AND command NOT LIKE 'Binlog Dump%')
+ OR state LIKE 'Waiting for semi-sync%' OR state = 'waiting for handler commit'`, AccountAdmin)
+	if err != nil {
+		return 0, err
+	}
+	err = session.Row(ctx, []any{&waiting},
+		"SELECT variable_value + NOT @@GLOBAL.super_read_only FROM performance_schema.global_status WHERE variable_name='Rpl_semi_sync_source_wait_sessions'")
+	return sessions + waiting + markers, err
+}

@@ -1,0 +1,25 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package v1beta1
+
+// Labels, annotations and names that users and programs may rely on.
+const (
+	// LabelCluster carries the name of the cluster on everything that belongs to it.
+	LabelCluster = "moco.dev/cluster"
+	// LabelRole is primary or replica, only while the instance may serve as such.
+	LabelRole = "moco.dev/role"
+	// LabelVoter is "true" on the Pods whose acknowledgement counts; the PodDisruptionBudget selects it.
+	LabelVoter = "moco.dev/voter"
+	// LabelOrdinal carries the ordinal of an instance on its Pod and its volume.
+	LabelOrdinal = "moco.dev/ordinal"
+	// AnnotationClusterUID on a kept volume or Secret names the cluster object it was made for.
+	AnnotationClusterUID = "moco.dev/cluster-uid"
+	// AnnotationEpoch on Pods and EndpointSlices is the epoch of the record they were written under; it never goes back.
+	AnnotationEpoch = "moco.dev/epoch"
+	// AnnotationTemplateHash on a Pod is the hash of the template it was made from.
+	AnnotationTemplateHash = "moco.dev/template-hash"
+	// RoleLabelPrimary and RoleLabelReplica are the values of LabelRole.
+	RoleLabelPrimary = "primary"
+	RoleLabelReplica = "replica"
+)

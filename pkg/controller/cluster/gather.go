@@ -1,0 +1,159 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/google/uuid"
+
+	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/controller/render"
+	"github.com/moco-mysql/moco/pkg/pki"
+	"github.com/moco-mysql/moco/pkg/topology"
+)
+
+// world is one read of everything about a cluster. Objects in it belong to the caches and are not changed.
+type world struct {
+	cluster *v1beta1.MySQLCluster
+	memory  *memory
+	// pods and claims by ordinal; only those that are the cluster's own by UID.
+	pods   map[int32]*corev1.Pod
+	claims map[int32]*corev1.PersistentVolumeClaim
+	// settings is what the instances are to be configured with.
+	settings settings
+	// seen is the same world in the words of pkg/topology.
+	seen topology.Observed
+}
+
+// ordinals is how many ordinals are looked at: those asked for and those that exist.
+func (w *world) ordinals() int32 {
+	most := w.cluster.Spec.Replicas
+	for ordinal := range w.pods {
+		most = max(most, ordinal+1)
+	}
+	for ordinal := range w.claims {
+		most = max(most, ordinal+1)
+	}
+	return most
+}
+
+// gather reads the caches and makes sure that the agents of all Pods are listened to.
+func (c *Controller) gather(cluster *v1beta1.MySQLCluster) (*world, error) {
+	w := &world{cluster: cluster, memory: c.memories.of(cluster), pods: map[int32]*corev1.Pod{}, claims: map[int32]*corev1.PersistentVolumeClaim{}}
+	selector := render.PodSelector(cluster)
+	pods, err := c.pods.Pods(cluster.Namespace).List(selector)
+	if err != nil {
+		return nil, fmt.Errorf("listing Pods: %w", err)
+	}
+	for _, pod := range pods {
+		if ordinal, ok := render.OrdinalOf(pod); ok && metav1.IsControlledBy(pod, cluster) {
+			w.pods[ordinal] = pod
+		}
+	}
+	claims, err := c.claims.PersistentVolumeClaims(cluster.Namespace).List(selector)
+	if err != nil {
+		return nil, fmt.Errorf("listing PersistentVolumeClaims: %w", err)
+	}
+	for _, claim := range claims {
+		if ordinal, ok := render.OrdinalOf(claim); ok && claim.Name == render.ClaimName(cluster, ordinal) {
+			w.claims[ordinal] = claim
+		}
+	}
+	return w, nil
+}
+
+// listen points the fleet at the agents of the cluster.
+func (c *Controller) listen(ctx context.Context, w *world) {
+	var targets []target
+	for ordinal, pod := range w.pods {
+		if pod.Status.PodIP == "" {
+			continue
+		}
+		targets = append(targets, target{
+			cluster: cache.MetaObjectToName(w.cluster), podUID: pod.UID, pod: pod.Name, ip: pod.Status.PodIP,
+			tls: pki.ClientConfig(&w.memory.trust, render.PodHost(w.cluster, ordinal), c.now),
+		})
+	}
+	c.fleet.listen(ctx, cache.MetaObjectToName(w.cluster), targets)
+}
+
+// observe puts the world into the words of pkg/topology.
+func (c *Controller) observe(w *world) {
+	w.seen = topology.Observed{
+		Record:      newerRecord(w.cluster.Status.Replication, w.memory.record),
+		Initialized: apimeta.IsStatusConditionTrue(w.cluster.Status.Conditions, v1beta1.ConditionInitialized),
+		OwnClaim:    w.memory.ownClaim,
+		FreshClaim:  uuid.NewString(),
+		FreshUUID:   uuid.NewString(),
+	}
+	for ordinal := range w.ordinals() {
+		w.seen.Instances = append(w.seen.Instances, c.instance(w, ordinal))
+	}
+}
+
+// instance observes one ordinal.
+func (c *Controller) instance(w *world, ordinal int32) topology.Instance {
+	i := topology.Instance{Name: render.PodName(w.cluster, ordinal), Ordinal: ordinal, Cause: "its Pod does not exist"}
+	if claim := w.claims[ordinal]; claim != nil {
+		i.HasVolume = claim.Spec.VolumeName != ""
+	}
+	pod := w.pods[ordinal]
+	if pod == nil {
+		return i
+	}
+	i.IP = pod.Status.PodIP
+	i.Stopping = pod.DeletionTimestamp != nil
+	i.Agent, i.Cause = c.fleet.report(pod.UID)
+	if i.Agent == nil {
+		if trouble := podTrouble(pod); trouble != "" {
+			i.Cause = trouble
+		}
+		return i
+	}
+	i.Configured = w.settings.usable(i.Agent)
+	return i
+}
+
+// podOf returns the Pod with the name, or nil.
+func (w *world) podOf(name string) *corev1.Pod {
+	for _, pod := range w.pods {
+		if pod.Name == name {
+			return pod
+		}
+	}
+	return nil
+}
+
+// podTrouble says in words why a Pod does not run; "" when it does.
+func podTrouble(pod *corev1.Pod) string {
+	for _, condition := range pod.Status.Conditions {
+		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
+			return "its Pod cannot be scheduled: " + condition.Message
+		}
+	}
+	statuses := append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...)
+	var troubles []string
+	for _, s := range statuses {
+		if w := s.State.Waiting; w != nil && w.Reason != "PodInitializing" && w.Reason != "ContainerCreating" {
+			troubles = append(troubles, fmt.Sprintf("container %s: %s: %s", s.Name, w.Reason, w.Message))
+		}
+	}
+	if len(troubles) > 0 {
+		return strings.Join(troubles, "; ")
+	}
+	if pod.Status.Phase == corev1.PodPending {
+		return "its Pod is starting"
+	}
+	return ""
+}

@@ -1,0 +1,40 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mysql
+
+import (
+	"errors"
+
+	driver "github.com/go-sql-driver/mysql"
+)
+
+// Error numbers of the server (MySQL Error Message Reference) on which the agent decides something.
+const (
+	ErrAccessDenied      uint16 = 1045 // ER_ACCESS_DENIED_ERROR: the password is wrong
+	ErrTooManyConns      uint16 = 1040 // ER_CON_COUNT_ERROR
+	ErrLockWaitTimeout   uint16 = 1205 // ER_LOCK_WAIT_TIMEOUT
+	ErrUnknownThread     uint16 = 1094 // ER_NO_SUCH_THREAD: what KILL says of a session that is gone
+	ErrMustChangeReplica uint16 = 3081 // ER_REPLICA_CHANNEL_MUST_STOP: threads are running
+	ErrServerOffline     uint16 = 3032 // ER_SERVER_OFFLINE_MODE: the password was right, the server is closed
+	ErrCloneDonor        uint16 = 3862 // ER_CLONE_DONOR: the donor's own error is in the text
+	ErrTooManyClones     uint16 = 3634 // ER_CLONE_TOO_MANY_CONCURRENT_CLONES, at the donor
+)
+
+// Number returns the server's error number, or 0 when err did not come from the server.
+func Number(err error) uint16 {
+	var answered *driver.MySQLError
+	if errors.As(err, &answered) {
+		return answered.Number
+	}
+	return 0
+}
+
+// Message returns the server's own words without number and state, or "" when err did not come from the server.
+func Message(err error) string {
+	var answered *driver.MySQLError
+	if errors.As(err, &answered) {
+		return answered.Message
+	}
+	return ""
+}

@@ -1,0 +1,245 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package topology
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/mysql/gtid"
+)
+
+// establish drives a chosen epoch of our own to Opened: data, promises, followers, k, marker, record.
+func establish(seen Observed) Plan {
+	r := seen.Record
+	p := seen.holder(*r.Primary)
+	if p == nil || p.Stopping {
+		if r.LastOpened == nil && p == nil {
+			return nextEpoch(seen)
+		}
+		return wait(RulePrepare, fmt.Sprintf("the primary of epoch %d does not answer", r.Epoch), describe(seen.find(r.Primary.Name), *r.Primary))
+	}
+	actions := showRecord(seen)
+	if p.Agent.Volume != api.VolumeReady {
+		return initialise(p, r, actions)
+	}
+	if !p.running() {
+		return starting(RulePrepare, seen, p, actions)
+	}
+	if stage, waitingFor := prepare(seen, p, target(r)); len(stage) > 0 || waitingFor != "" {
+		return Plan{
+			Decision: Decision{RulePrepare, fmt.Sprintf("%s and its followers are being prepared for epoch %d", p.Name, r.Epoch), waitingFor},
+			Actions:  append(actions, stage...), Requeue: lookAgain,
+		}
+	}
+	if lacking := unmarked(seen, p); len(lacking) > 0 {
+		return marking(p, r, actions, lacking)
+	}
+	next := r.DeepCopy()
+	next.Phase, next.Pending = v1beta1.RecordOpened, nil
+	next.LastOpened = &v1beta1.OpenedEpoch{Configuration: target(r), Epoch: r.Epoch, Primary: *r.Primary, MarkerGTID: p.Agent.Marker.GTID}
+	return write(RuleOpen, fmt.Sprintf("the marker of epoch %d is acknowledged", r.Epoch), next)
+}
+
+// initialise makes the first data directory, once the agent has promised the epoch.
+func initialise(p *Instance, r *Record, actions []Action) Plan {
+	plan := Plan{
+		Decision: Decision{RuleInitialise, p.Name + " makes the first data directory", describeTask(p)},
+		Actions:  actions, Requeue: lookAgain,
+	}
+	promised := p.Agent.PromisedEpoch == r.Epoch && p.Agent.PromisedClaim == r.Claim
+	if promised && p.Agent.Volume == api.VolumeEmpty && p.Configured && r.LastOpened == nil {
+		plan.Actions = append(plan.Actions, Action{Kind: Initialise, Instance: p.Name, Record: r})
+	}
+	return plan
+}
+
+// starting starts mysqld of p and of its followers.
+func starting(rule Rule, seen Observed, p *Instance, actions []Action) Plan {
+	return Plan{
+		Decision: Decision{rule, p.Name + " starts mysqld", describe(p, *seen.Record.Primary)},
+		Actions:  append(actions, startAll(seen)...), Requeue: lookAgain,
+	}
+}
+
+// startAll starts every complete instance whose mysqld is down. It starts closed, so this serves nobody.
+func startAll(seen Observed) []Action {
+	var actions []Action
+	for n := range seen.Instances {
+		i := &seen.Instances[n]
+		if i.Agent != nil && !i.Stopping && i.Configured && i.Agent.Volume == api.VolumeReady && i.Agent.Mysqld == api.MysqldDown && knows(i, seen.Record) {
+			actions = append(actions, Action{Kind: Start, Instance: i.Name, Record: seen.Record})
+		}
+	}
+	return actions
+}
+
+// showRecord makes every reachable agent keep the record as it is now, learners too: the truth must outlive the store,
+// and no agent may follow an older epoch afterwards.
+func showRecord(seen Observed) []Action {
+	var actions []Action
+	for n := range seen.Instances {
+		i := &seen.Instances[n]
+		usable := i.Agent != nil && !i.Stopping && i.Agent.Volume != api.VolumeWaiting && i.Agent.Volume != api.VolumeUnreadable
+		if usable && !knows(i, seen.Record) {
+			actions = append(actions, Action{Kind: Promise, Instance: i.Name, Record: seen.Record})
+		}
+	}
+	return actions
+}
+
+// knows reports whether the agent has promised the record's epoch and claim and keeps its newest phase.
+func knows(i *Instance, r *Record) bool {
+	a := i.Agent
+	return a != nil && a.PromisedEpoch == r.Epoch && a.PromisedClaim == r.Claim &&
+		a.Record != nil && a.Record.Epoch == r.Epoch && a.Record.Phase == r.Phase
+}
+
+// prepare brings followers and k to what conf needs. It returns what to do now, or what to wait for; both empty mean
+// ready for the marker. The order is what keeps writes going and safe: k is raised only while enough voters are
+// connected, and an instance acknowledges only once the configuration that counts it is pending.
+func prepare(seen Observed, p *Instance, conf Configuration) (actions []Action, waitingFor string) {
+	old := opened(seen.Record)
+	joiners, connected := 0, 0
+	for _, v := range conf.Voters {
+		i := seen.holder(v)
+		if v.Incarnation == p.incarnation() {
+			continue
+		}
+		joining := !contains(old, v.Incarnation)
+		if joining && conf.AckCount > 1 && p.Agent.Server.AckCount < conf.AckCount {
+			joiners++ // k grows above 1: the joiner acknowledges only after k was raised
+			continue
+		}
+		follow, ready := following(seen, i, p, api.AckOn)
+		actions = append(actions, follow...)
+		if ready {
+			connected++
+		}
+	}
+	if int32(connected) < conf.AckCount {
+		return actions, fmt.Sprintf("%d voters connected to %s (%d are)", conf.AckCount, p.Name, connected)
+	}
+	if !leads(p, conf.AckCount) {
+		return append(actions, Action{Kind: Lead, Instance: p.Name, Record: seen.Record, AckCount: conf.AckCount}), ""
+	}
+	if joiners > 0 {
+		return actions, "the joining instance"
+	}
+	return actions, ""
+}
+
+// leads reports whether the source side is as k demands.
+func leads(p *Instance, k int32) bool {
+	s := p.Agent.Server
+	if k == 0 {
+		return !s.SourceSemiSync && s.Channel == nil
+	}
+	return s.SourceSemiSync && s.SourceActive && s.AckCount == k && s.Channel == nil
+}
+
+// following says what makes i follow p, and whether it already does.
+func following(seen Observed, i, p *Instance, ack api.Acknowledge) (actions []Action, ready bool) {
+	if i == nil || i.Stopping || !i.Configured || i.Agent == nil || i.Agent.Volume != api.VolumeReady || !knows(i, seen.Record) {
+		return nil, false
+	}
+	if i.Agent.Mysqld == api.MysqldDown {
+		return []Action{{Kind: Start, Instance: i.Name, Record: seen.Record}}, false
+	}
+	if !i.running() {
+		return nil, false
+	}
+	if follows(i, p, ack) {
+		return nil, i.Agent.Server.Channel.Receiver == receiverConnected
+	}
+	return []Action{{Kind: Follow, Instance: i.Name, Peer: p.Name, Record: seen.Record, Ack: ack}}, false
+}
+
+// receiverConnected is Replica_IO_Running of a receiver that is connected (manual, SHOW REPLICA STATUS).
+const receiverConnected = "Yes"
+
+// receiverStopped is Replica_IO_Running of a receiver that is not trying.
+const receiverStopped = "No"
+
+// follows reports whether i's channel leads to p with the wanted right to acknowledge; it may still be connecting.
+func follows(i, p *Instance, ack api.Acknowledge) bool {
+	s := i.Agent.Server
+	return s.Channel != nil && s.Channel.Host == p.IP && s.Channel.Receiver != receiverStopped && s.Channel.ApplierRunning &&
+		s.Channel.User == api.ReplicationUser(i.incarnation()) && s.ReplicaSemiSync == (ack == api.AckOn)
+}
+
+// unmarked names what the marker of this epoch still needs: p itself, or voters that do not have it. A marker counts
+// when k voters that promised this epoch report it in Recv, and every voter that joins with this epoch, too.
+func unmarked(seen Observed, p *Instance) []string {
+	r, m := seen.Record, p.Agent.Marker
+	if m == nil || m.Epoch != r.Epoch || m.Claim != r.Claim || m.State != api.MarkerCommitted {
+		return []string{p.Name}
+	}
+	conf, old := target(r), opened(r)
+	var lacking []string
+	have, joinersLack := int32(0), false
+	for _, v := range conf.Voters {
+		if v.Incarnation == p.incarnation() {
+			continue
+		}
+		i := seen.holder(v)
+		if i != nil && i.running() && knows(i, r) && has(i.Agent.Server.Received, m.GTID) {
+			have++
+			continue
+		}
+		lacking = append(lacking, v.Name)
+		joinersLack = joinersLack || !contains(old, v.Incarnation)
+	}
+	if have >= conf.AckCount && !joinersLack {
+		return nil
+	}
+	return lacking
+}
+
+// has reports whether the set, as text, contains the transaction. Text that cannot be parsed contains nothing.
+func has(set, transaction string) bool {
+	whole, err := gtid.Parse(set)
+	if err != nil {
+		return false
+	}
+	one, err := gtid.Parse(transaction)
+	return err == nil && !one.Empty() && whole.Contains(one)
+}
+
+// marking starts a marker unless one of this epoch waits, and says who lacks it.
+func marking(p *Instance, r *Record, actions []Action, lacking []string) Plan {
+	m := p.Agent.Marker
+	plan := Plan{
+		Decision: Decision{RuleMark, fmt.Sprintf("the marker of epoch %d waits for acknowledgements", r.Epoch), fmt.Sprintf("the marker on %v", lacking)},
+		Actions:  actions, Requeue: lookAgain,
+	}
+	if m == nil || m.Epoch != r.Epoch || m.Claim != r.Claim || m.State == api.MarkerFailed {
+		plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: p.Agent.StateCounter})
+	}
+	return plan
+}
+
+// describeTask says how far the long task of an instance is.
+func describeTask(i *Instance) string {
+	t := i.Agent.Task
+	switch {
+	case t == nil:
+		return describe(i, Member{Name: i.Name})
+	case t.State == api.TaskFailed:
+		return fmt.Sprintf("%s: the last attempt failed: %s", i.Name, t.Error)
+	case t.BytesTotal > 0:
+		return fmt.Sprintf("%s: %s, %d of %d MiB", i.Name, t.Stage, t.BytesDone>>20, t.BytesTotal>>20)
+	default:
+		return fmt.Sprintf("%s: %s", i.Name, t.Stage)
+	}
+}
+
+// sortedByOrdinal returns the voters in the order of their ordinals.
+func sortedByOrdinal(voters []Member) []Member {
+	sorted := slices.Clone(voters)
+	slices.SortFunc(sorted, func(a, b Member) int { return int(a.Ordinal - b.Ordinal) })
+	return sorted
+}

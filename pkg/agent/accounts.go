@@ -69,7 +69,7 @@ var rootPrivileges = []string{
 	"ROLE_ADMIN", "SET_ANY_DEFINER", "SHOW_ROUTINE", "XA_RECOVER_ADMIN", "APPLICATION_PASSWORD_ADMIN",
 }
 
-// schemaPrivileges is all that can be granted on a schema, for REVOKE ... ON schema.*.
+// schemaPrivileges is all that can be granted on a schema, for REVOKE ... ON schema.*. SELECT is the first.
 var schemaPrivileges = []string{
 	"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "REFERENCES", "INDEX", "ALTER", "CREATE TEMPORARY TABLES",
 	"LOCK TABLES", "EXECUTE", "CREATE VIEW", "SHOW VIEW", "CREATE ROUTINE", "ALTER ROUTINE", "EVENT", "TRIGGER",
@@ -91,17 +91,9 @@ var Accounts = []AccountSpec{
 		Purpose: "The tenant's administrator: everything on the data, nothing by which acknowledged writes could be lost.",
 		Grants: []Grant{
 			{On: "*.*", Privileges: rootPrivileges},
-			{On: "mysql.time_zone", Privileges: []string{"SELECT"}},
-			{On: "mysql.time_zone_name", Privileges: []string{"SELECT"}},
-			{On: "mysql.user", Privileges: []string{"SELECT (`Host`,`User`,`plugin`,`account_locked`,`password_expired`,`User_attributes`)"}},
-			{On: "mysql.db", Privileges: []string{"SELECT"}},
-			{On: "mysql.tables_priv", Privileges: []string{"SELECT"}},
-			{On: "mysql.columns_priv", Privileges: []string{"SELECT"}},
-			{On: "mysql.procs_priv", Privileges: []string{"SELECT"}},
-			{On: "mysql.role_edges", Privileges: []string{"SELECT"}},
-			{On: "mysql.default_roles", Privileges: []string{"SELECT"}},
 		},
-		Revokes: []Grant{{On: "mysql.*", Privileges: schemaPrivileges}, {On: InternalSchema + ".*", Privileges: schemaPrivileges}},
+		// SELECT on the schema mysql stays: SHOW GRANTS FOR needs it.
+		Revokes: []Grant{{On: "mysql.*", Privileges: schemaPrivileges[1:]}, {On: InternalSchema + ".*", Privileges: schemaPrivileges}},
 	},
 	{
 		Name: AccountDataProtection, Hosts: []string{"%"}, RequireSSL: true,
@@ -166,7 +158,6 @@ func grant(ctx context.Context, s *mysql.Session, spec AccountSpec, host string)
 		if err := s.Exec(ctx, statement+option, spec.Name, host); err != nil {
 			return fmt.Errorf("granting to %s on %s: %w", spec.Name, g.On, err)
 		}
-		option = "" // on *.* once; it must not come with parts of the schema mysql
 	}
 	for _, r := range spec.Revokes {
 		statement := "REVOKE " + strings.Join(r.Privileges, ", ") + " ON " + r.On + " FROM ?@?"

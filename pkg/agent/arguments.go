@@ -6,40 +6,28 @@ package agent
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/moco-mysql/moco/pkg/mysql/mycnf"
 )
 
-// setting is a variable that must have a value, whatever an option file says.
+// setting is a variable with the value it is given.
 type setting struct{ name, value string }
 
-// forced is what acknowledged writes depend on: given to mysqld on its command line, which wins over any file, and read
-// back before the instance is opened and every second while it is open. Where one comes from is told in
-// docs/configuration.md; each of them, set otherwise, loses acknowledged writes.
-var forced = []setting{
-	{"gtid_mode", "ON"},
-	{"enforce_gtid_consistency", "ON"},
-	{"log_replica_updates", "ON"},
-	{"binlog_format", "ROW"},
-	{"sync_binlog", "1"},
-	{"innodb_flush_log_at_trx_commit", "1"},
-	{"innodb_doublewrite", "ON"},
-	{"binlog_error_action", "ABORT_SERVER"},
-	{"binlog_order_commits", "ON"},
-	{"binlog_expire_logs_auto_purge", "OFF"},
-	{"relay_log_recovery", "OFF"},
-	{"relay_log_space_limit", "0"},
-	{"replica_preserve_commit_order", "ON"},
-	{"replica_skip_errors", "OFF"},
-	{"replica_exec_mode", "STRICT"},
-	{"replica_net_timeout", "4"},
-	{"partial_revokes", "ON"},
-	{"persisted_globals_load", "OFF"},
-	{"secure_file_priv", "NULL"},
-	{"rpl_semi_sync_source_wait_point", "AFTER_SYNC"},
-	{"rpl_semi_sync_source_timeout", "1000000000000000000"},
-	{"rpl_semi_sync_source_wait_no_replica", "ON"},
+// forced is what acknowledged writes depend on (mycnf.Forced), in the order of the names. The option file holds it, too;
+// it is given to mysqld on the command line, which wins over any file, and read back before the instance is opened and
+// every second while it is open.
+func forced() []setting {
+	values := mycnf.Forced(mycnf.MinVersion)
+	settings := make([]setting, 0, len(values))
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		settings = append(settings, setting{name, values[name]})
+	}
+	return settings
 }
 
 // closed is how mysqld boots; the agent switches these by role, and never persists them.
@@ -69,11 +57,11 @@ var unopened = []setting{
 
 // forcedNames are the variables to read back.
 func forcedNames() []string {
-	names := make([]string, 0, len(forced)+1)
-	for _, s := range forced {
+	names := []string{"innodb_flush_method"}
+	for _, s := range forced() {
 		names = append(names, s.name)
 	}
-	return append(names, "innodb_flush_method")
+	return names
 }
 
 // options renders settings as arguments. Semi-sync is a plugin, whose options mysqld does not know while it initialises.
@@ -95,14 +83,17 @@ func (c *Config) baseArguments(optionFile, dataDir string) []string {
 		"--defaults-file=" + optionFile,
 		"--datadir=" + dataDir,
 		"--tmpdir=" + c.tmpDir(),
-		"--log-bin=binlog",
-		"--relay-log=relay",
+		"--log-bin=" + mycnf.LogBin,
+		"--relay-log=" + mycnf.RelayLog,
 		"--slow-query-log-file=" + c.slowLog(),
 		"--ssl-ca=" + c.own(fileCA),
 		"--ssl-cert=" + c.own(fileCertificate),
 		"--ssl-key=" + c.own(fileKey),
 	}
-	return append(args, options(forced)...)
+	// Triggers and functions need SUPER otherwise, which no tenant has. With row-based logging what they do is logged, not
+	// that they were called.
+	args = append(args, "--loose-log-bin-trust-function-creators=ON")
+	return append(args, options(forced())...)
 }
 
 // serverArguments start the instance on its data, closed.

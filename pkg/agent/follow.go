@@ -41,7 +41,7 @@ func (in *instance) follow(ctx context.Context, req *api.FollowRequest) (api.Rep
 	if err := in.setAcknowledge(ctx, session, report, req.Ack); err != nil {
 		return api.Reply{}, err
 	}
-	if err := in.setSource(ctx, session, report, in.sourceOf(req)); err != nil {
+	if err := in.setSource(ctx, session, report, in.sourceOf(req), req.Source.Password); err != nil {
 		return api.Reply{}, err
 	}
 	if err := in.mustNotShrink(ctx, session, report.Received); err != nil {
@@ -69,7 +69,7 @@ func checkFollow(d state.Durable, req *api.FollowRequest) error {
 
 func (in *instance) sourceOf(req *api.FollowRequest) mysql.Source {
 	return mysql.Source{
-		Host: req.Source.Host, Port: req.Source.Port, User: req.Source.User, Password: req.Source.Password, CA: in.cfg.own(fileCA),
+		Host: req.Source.Host, Port: req.Source.Port, User: req.Source.User, CA: in.cfg.own(fileCA),
 	}
 }
 
@@ -80,10 +80,8 @@ func (in *instance) setAcknowledge(ctx context.Context, session *mysql.Session, 
 	if report.On("rpl_semi_sync_replica_enabled") == want {
 		return nil
 	}
-	if report.Channel != nil && report.Channel.Receiver != "No" {
-		if err := session.StopReceiver(ctx); err != nil {
-			return unavailable("stopping the receiver", err)
-		}
+	if err := stopReceiver(ctx, session, report.Channel); err != nil {
+		return err
 	}
 	value := "OFF"
 	if want {
@@ -95,8 +93,20 @@ func (in *instance) setAcknowledge(ctx context.Context, session *mysql.Session, 
 	return nil
 }
 
-// setSource makes or changes the channel where that is needed and starts both threads.
-func (in *instance) setSource(ctx context.Context, session *mysql.Session, report *mysql.Report, from mysql.Source) error {
+// stopReceiver stops the receiver of a channel if it runs, and notes it there.
+func stopReceiver(ctx context.Context, session *mysql.Session, channel *mysql.Channel) error {
+	if channel == nil || channel.Receiver == "No" {
+		return nil
+	}
+	if err := session.StopReceiver(ctx); err != nil {
+		return unavailable("stopping the receiver", err)
+	}
+	channel.Receiver = "No"
+	return nil
+}
+
+// setSource makes or changes the channel where that is needed and sees to it that both threads run.
+func (in *instance) setSource(ctx context.Context, session *mysql.Session, report *mysql.Report, from mysql.Source, password string) error {
 	d := in.snapshot()
 	channel := report.Channel
 	if channel != nil && d.FreshClone {
@@ -106,33 +116,35 @@ func (in *instance) setSource(ctx context.Context, session *mysql.Session, repor
 		}
 		channel = nil
 	}
-	hash := sourceHash(from)
-	var err error
-	switch {
-	case channel == nil:
-		err = session.NewChannel(ctx, from)
-	case d.ChannelHash != hash || channel.Host != from.Host || channel.Port != from.Port || channel.User != from.User:
-		err = repoint(ctx, session, from)
-	}
-	if err != nil {
-		return unavailable("setting the source", err)
-	}
-	if err := in.save(func(d *state.Durable) { d.ChannelHash, d.FreshClone = hash, false }); err != nil {
-		return err
+	hash := sourceHash(from, password)
+	if d.ChannelHash != hash {
+		if err := stopReceiver(ctx, session, channel); err != nil {
+			return err
+		}
+		if err := changeSource(ctx, session, channel, from); err != nil {
+			return unavailable("setting the source", err)
+		}
+		if err := in.save(func(d *state.Durable) { d.ChannelHash, d.FreshClone = hash, false }); err != nil {
+			return err
+		}
 	}
 	if err := session.StartApplier(ctx); err != nil {
 		return unavailable("following", err)
 	}
-	if err := session.StartReceiver(ctx); err != nil {
+	if d.ChannelHash == hash && channel != nil && channel.Receiver != "No" {
+		return nil
+	}
+	if err := session.StartReceiver(ctx, from.User, password); err != nil {
 		return unavailable("following", err)
 	}
 	return nil
 }
 
-// repoint changes the source under a running applier: with both threads stopped MySQL would drop the relay log.
-func repoint(ctx context.Context, session *mysql.Session, from mysql.Source) error {
-	if err := session.StopReceiver(ctx); err != nil {
-		return err
+// changeSource makes the channel, or repoints it under a running applier: with both threads stopped MySQL would drop the
+// relay log.
+func changeSource(ctx context.Context, session *mysql.Session, channel *mysql.Channel, from mysql.Source) error {
+	if channel == nil {
+		return session.NewChannel(ctx, from)
 	}
 	if err := session.StartApplier(ctx); err != nil {
 		return err
@@ -141,8 +153,8 @@ func repoint(ctx context.Context, session *mysql.Session, from mysql.Source) err
 }
 
 // sourceHash identifies a source with its credentials, which the server does not tell.
-func sourceHash(from mysql.Source) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%s\n%s\n%s", from.Host, from.Port, from.User, from.Password, from.CA))
+func sourceHash(from mysql.Source, password string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%s\n%s\n%s", from.Host, from.Port, from.User, password, from.CA))
 	return hex.EncodeToString(sum[:8])
 }
 

@@ -61,8 +61,9 @@ func (in *instance) fillNew(ctx context.Context, req *api.InitialiseRequest) err
 	if err != nil {
 		return err
 	}
-	defer session.Close()
-	if err := in.furnish(ctx, session, req); err != nil {
+	err = in.furnish(ctx, session, req)
+	session.Close() // mysqld would wait for it
+	if err != nil {
 		return err
 	}
 	in.stage("stopping cleanly")

@@ -155,7 +155,7 @@ func ackCountOf(r *mysql.Report) int32 {
 
 // checkForced names the first forced setting that is not in force, "" when all are.
 func checkForced(r *mysql.Report) string {
-	for _, s := range forced {
+	for _, s := range forced() {
 		if r.Vars[s.name] != s.value {
 			return fmt.Sprintf("%s is %q, it must be %q", s.name, r.Vars[s.name], s.value)
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/agent/state"
+	"github.com/moco-mysql/moco/pkg/mysql/mycnf"
 )
 
 // start starts mysqld, closed. It does not wait for it to answer.
@@ -68,7 +69,7 @@ func (in *instance) prepareStart() error {
 			return fmt.Errorf("removing a stale socket: %w", err)
 		}
 	}
-	logs, err := filepath.Glob(filepath.Join(in.cfg.dataDir(), "relay.[0-9]*"))
+	logs, err := filepath.Glob(filepath.Join(in.cfg.dataDir(), mycnf.RelayLog+".[0-9]*"))
 	if err != nil {
 		return fmt.Errorf("listing the relay logs: %w", err)
 	}

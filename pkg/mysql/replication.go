@@ -11,15 +11,16 @@ import (
 
 // Source is where a replica replicates from.
 type Source struct {
-	Host, User, Password string
-	Port                 int32
+	Host, User string
+	Port       int32
 	// CA is the file with the certificates that the source's must be signed by.
 	CA string
 }
 
 // changeSource holds what every channel has. Retries are endless and once a second: the default of ten tries would end
-// a replica for good while its source restarts. A heartbeat a second shows that the source lives.
-const changeSource = `CHANGE REPLICATION SOURCE TO SOURCE_HOST=?, SOURCE_PORT=%d, SOURCE_USER=?, SOURCE_PASSWORD=?,
+// a replica for good while its source restarts. A heartbeat a second shows that the source lives. The password is given
+// to StartReceiver instead, because here it would be kept, in clear, in a table that tenants can read.
+const changeSource = `CHANGE REPLICATION SOURCE TO SOURCE_HOST=?, SOURCE_PORT=%d, SOURCE_USER=?, SOURCE_PASSWORD='',
  SOURCE_SSL=1, SOURCE_SSL_CA=?, SOURCE_SSL_VERIFY_SERVER_CERT=1,
  SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=0, SOURCE_HEARTBEAT_PERIOD=1`
 
@@ -33,19 +34,19 @@ func (s *Session) NewChannel(ctx context.Context, from Source) error {
 func (s *Session) Repoint(ctx context.Context, from Source) error { return s.change(ctx, from, "") }
 
 func (s *Session) change(ctx context.Context, from Source, more string) error {
-	err := s.Exec(ctx, fmt.Sprintf(changeSource, from.Port)+more+" FOR CHANNEL ''", from.Host, from.User, from.Password, from.CA)
+	err := s.Exec(ctx, fmt.Sprintf(changeSource, from.Port)+more+" FOR CHANNEL ''", from.Host, from.User, from.CA)
 	if err != nil {
 		return fmt.Errorf("setting the replication source: %w", err)
 	}
 	return nil
 }
 
-// StartReceiver starts the receiver and StartApplier the applier; both are OK when it runs already.
-func (s *Session) StartReceiver(ctx context.Context) error {
-	return wrap("starting the receiver", s.Exec(ctx, "START REPLICA IO_THREAD FOR CHANNEL ''"))
+// StartReceiver starts the receiver, which must be stopped. It keeps the credentials for its reconnects, in memory.
+func (s *Session) StartReceiver(ctx context.Context, user, password string) error {
+	return wrap("starting the receiver", s.Exec(ctx, "START REPLICA IO_THREAD USER=? PASSWORD=? FOR CHANNEL ''", user, password))
 }
 
-// StartApplier starts the applier.
+// StartApplier starts the applier; it is OK when it runs already.
 func (s *Session) StartApplier(ctx context.Context) error {
 	return wrap("starting the applier", s.Exec(ctx, "START REPLICA SQL_THREAD FOR CHANNEL ''"))
 }

@@ -98,6 +98,22 @@ func ParseCA(certPEM, keyPEM []byte) (*CA, error) {
 	return &CA{cert: pair.Certificate, key: pair.key, certPEM: pair.CertPEM, keyPEM: pair.KeyPEM}, nil
 }
 
+// FindCA reads the authority whose key is given out of a bundle that may hold
+// others, too. The error says why the last certificate was not it.
+func FindCA(bundlePEM, keyPEM []byte) (*CA, error) {
+	certs, err := ParseBundle(bundlePEM)
+	if err != nil {
+		return nil, fmt.Errorf("reading authorities: %w", err)
+	}
+	for _, cert := range certs {
+		var ca *CA
+		if ca, err = ParseCA(encodeCertificate(cert.Raw), keyPEM); err == nil {
+			return ca, nil
+		}
+	}
+	return nil, err
+}
+
 // Certificate is the authority's own certificate. The caller must not change
 // it.
 func (ca *CA) Certificate() *x509.Certificate { return ca.cert }

@@ -256,3 +256,21 @@ func FuzzParseBundle(f *testing.F) {
 		}
 	})
 }
+
+func TestFindCAPicksTheAuthorityOfTheKey(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	old, current := newCA(t, now), newCA(t, now)
+	bundle, err := Bundle(now, old.Certificate(), current.Certificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []*CA{old, current} {
+		found, err := FindCA(bundle, want.KeyPEM())
+		if err != nil || !found.Certificate().Equal(want.Certificate()) {
+			t.Errorf("found %v, %v", found, err)
+		}
+	}
+	if _, err := FindCA(old.CertPEM(), current.KeyPEM()); err == nil {
+		t.Error("a key without its certificate was accepted")
+	}
+}

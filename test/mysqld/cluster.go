@@ -17,21 +17,20 @@ import (
 	"github.com/moco-mysql/moco/pkg/agent"
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/mysql/mycnf"
 	"github.com/moco-mysql/moco/pkg/pki"
 )
 
-// MyCnf is a small option file: the agent forces what matters on the command line.
-const MyCnf = `[mysqld]
-plugin_load_add=semisync_source.so
-plugin_load_add=semisync_replica.so
-plugin_load_add=mysql_clone.so
-innodb_redo_log_capacity=32M
-innodb_buffer_pool_size=64M
-max_connections=50
-skip_name_resolve=ON
-mysqlx=OFF
-performance_schema=ON
-`
+// MyCnf renders the option file of an instance with small sizes. Paths and ports are those of a Pod: the agent's own, on
+// mysqld's command line, win.
+func MyCnf() string {
+	in := mycnf.DefaultInput()
+	in.ServerID, in.Version, in.MemoryBytes, in.MilliCPU = 1, mycnf.MinVersion, 512<<20, 1000
+	in.User = map[string]string{
+		"innodb_redo_log_capacity": "32M", "innodb_buffer_pool_size": "64M", "max_connections": "50",
+	}
+	return mycnf.Render(in)
+}
 
 // Cluster is the coordinator's side of a test.
 type Cluster struct {
@@ -49,7 +48,7 @@ type Cluster struct {
 
 // NewCluster begins the record of a cluster at epoch 1, which nobody leads yet.
 func NewCluster(t testing.TB, lab *Lab) *Cluster {
-	c := &Cluster{t: t, lab: lab, Passwords: map[string]string{}, MyCnf: MyCnf, Record: v1beta1.ReplicationRecord{
+	c := &Cluster{t: t, lab: lab, Passwords: map[string]string{}, MyCnf: MyCnf(), Record: v1beta1.ReplicationRecord{
 		Version: v1beta1.RecordVersion, Epoch: 1, Phase: v1beta1.RecordClaimed, Claim: "claim-1",
 		ClusterUUID: "11111111-2222-3333-4444-555555555555",
 	}}

@@ -241,3 +241,24 @@ func ServeHTTP(t testing.TB, handler http.Handler) string {
 	t.Cleanup(server.Close)
 	return server.URL
 }
+
+// AwaitSession opens a session as soon as the server takes one; it ends with the test.
+func AwaitSession(t testing.TB, endpoint mysql.Endpoint) *mysql.Session {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		session, err := endpoint.Connect(ctx)
+		if err == nil {
+			t.Cleanup(session.Close)
+			return session
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("the server takes no session: %v", err)
+		}
+	}
+}

@@ -25,8 +25,8 @@ type object[S any] interface {
 	runtime.Object
 }
 
-// resource is the part that is used here of the typed client of a kind in a namespace.
-type resource[T any] interface {
+// typedClient is the part that is used here of the typed client of a kind in a namespace.
+type typedClient[T any] interface {
 	Create(ctx context.Context, object T, opts metav1.CreateOptions) (T, error)
 	Get(ctx context.Context, name string, opts metav1.GetOptions) (T, error)
 	Patch(ctx context.Context, name string, pt types.PatchType, data []byte, opts metav1.PatchOptions, subresources ...string) (T, error)
@@ -34,7 +34,7 @@ type resource[T any] interface {
 
 // writer ensures objects of one kind. Its fields do not change.
 type writer[S any, T object[S]] struct {
-	client  resource[T]
+	client  typedClient[T]
 	cluster *v1beta1.MySQLCluster
 	kind    string
 	ours    ownership

@@ -17,6 +17,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	discoverylisters "k8s.io/client-go/listers/discovery/v1"
+	policylisters "k8s.io/client-go/listers/policy/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
@@ -85,10 +87,14 @@ type Controller struct {
 	children   *children.Control
 	now        func() time.Time
 
-	clusters mocolisters.MySQLClusterLister
-	pods     corelisters.PodLister
-	claims   corelisters.PersistentVolumeClaimLister
-	synced   []cache.InformerSynced
+	clusters   mocolisters.MySQLClusterLister
+	pods       corelisters.PodLister
+	claims     corelisters.PersistentVolumeClaimLister
+	services   corelisters.ServiceLister
+	configMaps corelisters.ConfigMapLister
+	budgets    policylisters.PodDisruptionBudgetLister
+	slices     discoverylisters.EndpointSliceLister
+	synced     []cache.InformerSynced
 
 	queue    workqueue.TypedRateLimitingInterface[cache.ObjectName]
 	memories memories
@@ -107,11 +113,15 @@ func New(ctx context.Context, config Config, clusters mocoinformers.MySQLCluster
 	}
 	c := &Controller{
 		config: config, kubernetes: clients.Kubernetes, moco: clients.Moco, events: clients.Events, now: config.Now,
-		children: children.New(clients.Kubernetes),
-		clusters: clusters.Lister(),
-		pods:     objects.Core().V1().Pods().Lister(),
-		claims:   objects.Core().V1().PersistentVolumeClaims().Lister(),
-		memories: memories{all: map[cache.ObjectName]*memory{}},
+		children:   children.New(clients.Kubernetes),
+		clusters:   clusters.Lister(),
+		pods:       objects.Core().V1().Pods().Lister(),
+		claims:     objects.Core().V1().PersistentVolumeClaims().Lister(),
+		services:   objects.Core().V1().Services().Lister(),
+		configMaps: objects.Core().V1().ConfigMaps().Lister(),
+		budgets:    objects.Policy().V1().PodDisruptionBudgets().Lister(),
+		slices:     objects.Discovery().V1().EndpointSlices().Lister(),
+		memories:   memories{all: map[cache.ObjectName]*memory{}},
 		queue: workqueue.NewTypedRateLimitingQueueWithConfig(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[cache.ObjectName](retryFirst, retryMost),
 			workqueue.TypedRateLimitingQueueConfig[cache.ObjectName]{Name: "mysqlcluster"},
@@ -294,4 +304,3 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 func notYet(err error) topology.Decision {
 	return topology.Decision{Rule: topology.RuleHold, Reason: "the account Secrets and certificates are not in order", WaitingFor: err.Error()}
 }
-

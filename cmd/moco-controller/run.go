@@ -1,0 +1,181 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/leaderelection"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/client-go/tools/record"
+	"k8s.io/klog/v2"
+
+	"github.com/moco-mysql/moco/pkg/controller/cluster"
+	"github.com/moco-mysql/moco/pkg/controller/render"
+	"github.com/moco-mysql/moco/pkg/generated/clientset/versioned"
+	mocoscheme "github.com/moco-mysql/moco/pkg/generated/clientset/versioned/scheme"
+	mocoinformers "github.com/moco-mysql/moco/pkg/generated/informers/externalversions"
+)
+
+// leaseName of the leader election.
+const leaseName = "moco-controller"
+
+// errLeaseLost ends a leader that could not renew: another may act now.
+var errLeaseLost = errors.New("the lease was lost")
+
+// run serves the endpoints and, while leading, the controllers.
+func run(ctx context.Context, o *options) error {
+	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	if err != nil {
+		return fmt.Errorf("configuring the Kubernetes client: %w", err)
+	}
+	config.QPS, config.Burst = o.qps, o.burst
+	config.UserAgent = "moco-controller/" + version
+	health, registry := &health{}, newRegistry()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel(nil)
+	wg.Go(func() {
+		if err := serve(ctx, o, health, registry); err != nil {
+			cancel(err)
+		}
+	})
+	health.ready.Store(true)
+	if o.leaderElect {
+		err = lead(ctx, o, config, registry)
+	} else {
+		err = control(ctx, o, config, registry)
+	}
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	return err
+}
+
+// lead runs the controllers while this process holds the lease. The lease is released on the way out, so that the other
+// replica starts at once.
+func lead(ctx context.Context, o *options, config *rest.Config, registry prometheus.Registerer) error {
+	// A client of its own: a busy controller must not delay the renewal.
+	client, err := kubernetes.NewForConfig(rest.AddUserAgent(config, "leader-election"))
+	if err != nil {
+		return fmt.Errorf("making the client of the leader election: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("reading the host name: %w", err)
+	}
+	lock := &resourcelock.LeaseLock{
+		LeaseMeta: metav1.ObjectMeta{Namespace: o.namespace, Name: leaseName}, Client: client.CoordinationV1(),
+		LockConfig: resourcelock.ResourceLockConfig{Identity: host},
+	}
+	failed := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
+		Lock: lock, Name: leaseName, ReleaseOnCancel: true,
+		LeaseDuration: o.leaseDuration, RenewDeadline: o.renewDeadline, RetryPeriod: o.retryInterval,
+		Callbacks: leaderelection.LeaderCallbacks{
+			OnStartedLeading: func(ctx context.Context) {
+				failed <- control(ctx, o, config, registry)
+				cancel()
+			},
+			OnStoppedLeading: func() { klog.FromContext(ctx).Info("Stopped leading", "identity", host) },
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("configuring the leader election: %w", err)
+	}
+	elector.Run(ctx)
+	if ctx.Err() == nil {
+		return errLeaseLost
+	}
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// control runs the controllers until ctx ends.
+func control(ctx context.Context, o *options, config *rest.Config, registry prometheus.Registerer) error {
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("making the Kubernetes client: %w", err)
+	}
+	moco, err := versioned.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("making the MOCO client: %w", err)
+	}
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
+	defer broadcaster.Shutdown()
+	clients := cluster.Clients{
+		Kubernetes: client, Moco: moco,
+		Events: broadcaster.NewRecorder(mocoscheme.Scheme, corev1.EventSource{Component: "moco-controller"}),
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for _, namespace := range o.watched() {
+		wg.Go(func() {
+			if err := controlNamespace(ctx, o, namespace, clients, registry); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	<-ctx.Done()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// watched are the namespaces to look after; all of them are one scope.
+func (o *options) watched() []string {
+	if len(o.namespaces) == 0 {
+		return []string{metav1.NamespaceAll}
+	}
+	return o.namespaces
+}
+
+// controlNamespace runs the controllers of one scope.
+func controlNamespace(ctx context.Context, o *options, namespace string, clients cluster.Clients, registry prometheus.Registerer) error {
+	objects := informers.NewSharedInformerFactoryWithOptions(clients.Kubernetes, 0, informers.WithNamespace(namespace),
+		informers.WithTweakListOptions(func(l *metav1.ListOptions) { l.LabelSelector = render.ManagedSelector() }))
+	clusters := mocoinformers.NewSharedInformerFactoryWithOptions(clients.Moco, 0, mocoinformers.WithNamespace(namespace))
+	controller, err := cluster.New(ctx, cluster.Config{
+		Namespace: o.namespace, AgentImage: o.agentImage, ExporterImage: o.exporterImage, ClusterDomain: o.clusterDomain,
+		Workers: o.workers, Now: time.Now,
+	}, clusters.Moco().V1beta1().MySQLClusters(), objects, clients)
+	if err != nil {
+		return err
+	}
+	scoped := prometheus.WrapRegistererWith(prometheus.Labels{"scope": namespace}, registry)
+	if err := scoped.Register(controller); err != nil {
+		return fmt.Errorf("registering the metrics of the clusters: %w", err)
+	}
+	defer scoped.Unregister(controller)
+	objects.Start(ctx.Done())
+	clusters.Start(ctx.Done())
+	defer objects.Shutdown()
+	defer clusters.Shutdown()
+	return controller.Run(ctx)
+}

@@ -1,0 +1,111 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	shell "github.com/moco-mysql/moco/test/cluster/command"
+	"github.com/moco-mysql/moco/test/cluster/config"
+	"github.com/moco-mysql/moco/test/cluster/daemon"
+	"github.com/moco-mysql/moco/test/cluster/image"
+	"github.com/moco-mysql/moco/test/cluster/local"
+	"github.com/moco-mysql/moco/test/cluster/toolchain"
+)
+
+// program is what the flags say.
+type program struct {
+	repo, output, state string
+	withoutProduct      bool
+	began               time.Time
+}
+
+func newProgram() *program { return &program{began: time.Now()} }
+
+func (p *program) complete() error {
+	repo, err := filepath.Abs(p.repo)
+	if err != nil {
+		return fmt.Errorf("finding the checkout: %w", err)
+	}
+	p.repo = repo
+	if p.output == "" {
+		p.output = filepath.Join(repo, "_output/local")
+	}
+	return nil
+}
+
+func (p *program) say(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "[%4.0f s] %s\n", time.Since(p.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// cache is where built programs and images are kept from one checkout to the next.
+func (p *program) cache() string {
+	base := os.Getenv("XDG_CACHE_HOME")
+	if base == "" {
+		base = filepath.Join(os.Getenv("HOME"), ".cache")
+	}
+	return filepath.Join(base, "moco")
+}
+
+// bare is the cluster as far as it can be known without its programs: enough to
+// stop it and to look at it.
+func (p *program) bare() *local.Cluster {
+	mounts, _ := os.ReadFile("/proc/mounts")
+	self, _ := os.Executable()
+	c := &local.Cluster{Cluster: config.Cluster{State: p.state, Output: p.output}, Self: self, Say: p.say}
+	c.Daemons = daemon.Manager{RunDir: c.RunDir(), LogDir: c.LogDir(), Groups: daemon.FindGroups(string(mounts))}
+	return c
+}
+
+// cluster is the cluster with its programs, which are built when they are missing.
+func (p *program) cluster(ctx context.Context) (*local.Cluster, error) {
+	c := p.bare()
+	tools := toolchain.Cache{Dir: filepath.Join(p.cache(), "bin"), ToolsDir: filepath.Join(p.repo, "test/cluster/tools"), Say: p.say}
+	programs, _, err := tools.Ensure(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.Bin = programs
+	return c, nil
+}
+
+// buildImages builds what the nodes get.
+func (p *program) buildImages(ctx context.Context, c *local.Cluster) error {
+	p.say("building images")
+	rootfs, err := shell.Output(ctx, filepath.Join(p.repo, "hack/mysql-rootfs.sh"))
+	if err != nil {
+		return err
+	}
+	s := image.Sources{Repo: p.repo, Build: filepath.Join(p.output, "build"), CoreDNS: c.Bin["coredns"], MySQL: lastLine(rootfs)}
+	specs, err := s.Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	product, err := s.Product(ctx)
+	if err != nil && !p.withoutProduct {
+		return err
+	}
+	if err != nil {
+		p.say("WARNING: going on without this project's own images: %v", err)
+	}
+	store := image.Store{Dir: filepath.Join(p.cache(), "images"), Say: p.say}
+	for _, spec := range append(specs, product...) {
+		a, err := store.Get(spec)
+		if err != nil {
+			return err
+		}
+		c.Images = append(c.Images, a)
+	}
+	return nil
+}
+
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}

@@ -1,0 +1,120 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package toolchain
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/moco-mysql/moco/test/cluster/command"
+)
+
+// Tool is one module below tools/.
+type Tool struct {
+	// Name is the directory below tools/ and the prefix of the cache's.
+	Name string
+	// Module is the module whose version counts.
+	Module string
+	// Programs are the packages to build, by the name of the program.
+	Programs map[string]string
+	// Version is set by Locate.
+	Version string
+}
+
+// Tools returns the modules in the order in which they are built.
+func Tools() []Tool {
+	kube := map[string]string{}
+	for _, p := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"} {
+		kube[p] = "k8s.io/kubernetes/cmd/" + p
+	}
+	ctr := map[string]string{}
+	for _, p := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
+		ctr[p] = "github.com/containerd/containerd/v2/cmd/" + p
+	}
+	return []Tool{
+		{Name: "etcd", Module: "go.etcd.io/etcd/server/v3", Programs: map[string]string{"etcd": "go.etcd.io/etcd/server/v3"}},
+		{Name: "kubernetes", Module: "k8s.io/kubernetes", Programs: kube},
+		{Name: "containerd", Module: "github.com/containerd/containerd/v2", Programs: ctr},
+		{Name: "coredns", Module: "github.com/coredns/coredns", Programs: map[string]string{"coredns": "github.com/coredns/coredns"}},
+		{Name: "versitygw", Module: "github.com/versity/versitygw", Programs: map[string]string{"versitygw": "github.com/versity/versitygw/cmd/versitygw"}},
+	}
+}
+
+// Cache is where the programs are kept.
+type Cache struct {
+	// Dir holds a directory per tool and version.
+	Dir string
+	// ToolsDir is the checkout's test/cluster/tools.
+	ToolsDir string
+	// Say reports progress; a build takes minutes.
+	Say func(format string, args ...any)
+}
+
+// Ensure builds what is missing and returns the path of every program and the
+// version of every tool.
+func (c Cache) Ensure(ctx context.Context) (programs, versions map[string]string, err error) {
+	programs, versions = map[string]string{}, map[string]string{}
+	for _, t := range Tools() {
+		t.Version, err = version(filepath.Join(c.ToolsDir, t.Name, "go.mod"), t.Module)
+		if err != nil {
+			return nil, nil, err
+		}
+		dir := filepath.Join(c.Dir, t.Name+"-"+t.Version)
+		versions[t.Name] = t.Version
+		for name, pkg := range t.Programs {
+			programs[name] = filepath.Join(dir, name)
+			if _, err := os.Stat(programs[name]); err == nil {
+				continue
+			}
+			if err := c.build(ctx, t, pkg, programs[name]); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	return programs, versions, nil
+}
+
+// build writes to a name of its own first: a build that was interrupted leaves
+// nothing that looks like a program.
+func (c Cache) build(ctx context.Context, t Tool, pkg, to string) error {
+	began := time.Now()
+	c.Say("building %s %s (once; kept in %s)", path.Base(to), t.Version, filepath.Dir(to))
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return fmt.Errorf("building %s: %w", pkg, err)
+	}
+	stamp := ""
+	if t.Name == "kubernetes" {
+		stamp = " -X k8s.io/component-base/version.gitVersion=" + t.Version
+	}
+	_, err := command.Output(ctx, "env", "CGO_ENABLED=0", "GOFLAGS=-mod=mod -trimpath",
+		"go", "-C", filepath.Join(c.ToolsDir, t.Name), "build", "-ldflags=-s -w"+stamp, "-o", to+".partial", pkg)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(to+".partial", to); err != nil {
+		return fmt.Errorf("building %s: %w", pkg, err)
+	}
+	c.Say("built %s in %.0f s", path.Base(to), time.Since(began).Seconds())
+	return nil
+}
+
+// version reads the required version of module from a go.mod file.
+func version(gomod, module string) (string, error) {
+	content, err := os.ReadFile(gomod)
+	if err != nil {
+		return "", fmt.Errorf("finding the version of %s: %w", module, err)
+	}
+	for line := range strings.Lines(string(content)) {
+		f := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
+		if len(f) >= 2 && f[0] == module && strings.HasPrefix(f[1], "v") {
+			return f[1], nil
+		}
+	}
+	return "", fmt.Errorf("finding the version of %s: %s does not require it", module, gomod)
+}

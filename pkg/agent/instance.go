@@ -36,15 +36,17 @@ type instance struct {
 	saving sync.Mutex
 
 	// The rest is guarded by agent.mu and shown in Status.
-	volume    api.VolumeState
-	durable   state.Durable
-	config    *settings // nil before the first Configure
-	process   supervise.State
-	server    *api.Server
-	serverErr string
-	marker    *api.Marker
-	task      *api.Task
-	busyUntil time.Time
+	volume  api.VolumeState
+	durable state.Durable
+	config  *settings // nil before the first Configure
+	process supervise.State
+	server  *api.Server
+	// imageVersion is what mysqld --version says; imageError why it could not be asked.
+	imageVersion, imageError string
+	serverErr                string
+	marker                   *api.Marker
+	task                     *api.Task
+	busyUntil                time.Time
 	// sessions of this agent process, by connection id; markers waits for the ones that commit a marker.
 	sessions map[int64]struct{}
 	markers  int
@@ -82,6 +84,7 @@ func openInstance(ctx context.Context, a *Agent, sup *supervise.Client) (*instan
 // run works until the supervisor is gone or the agent's context ends.
 func (in *instance) run() error {
 	defer in.cancel()
+	in.work.Go(in.inspectImage)
 	in.work.Go(in.poll)
 	in.work.Go(in.maintain)
 	in.work.Go(in.streamSlowLog)

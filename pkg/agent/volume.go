@@ -185,6 +185,7 @@ func (in *instance) describe(s *api.Status) {
 	s.StateCounter, s.Volume, s.Incarnation = d.Counter, in.volume, d.Incarnation
 	s.PromisedEpoch, s.PromisedClaim, s.Record = d.PromisedEpoch, d.PromisedClaim, d.Record
 	s.RequiresOwnLog = d.RequiresOwnLog
+	s.ImageVersion, s.ImageError = in.imageVersion, in.imageError
 	if in.config != nil {
 		s.ConfigHash = in.config.Hash
 	}

@@ -253,11 +253,15 @@ func TestPodThatExistsIsOursByUID(t *testing.T) {
 		change func(*corev1.Pod)
 		target any
 	}{
-		"it is ours":                {change: func(*corev1.Pod) {}},
-		"it is an earlier one's":    {change: func(p *corev1.Pod) { p.OwnerReferences[0].UID = "u0" }, target: new(*Foreign)},
-		"it is nobody's":            {change: func(p *corev1.Pod) { p.OwnerReferences = nil }, target: new(*Foreign)},
-		"it is going":               {change: func(p *corev1.Pod) { p.DeletionTimestamp = &now; p.Finalizers = []string{"x/y"} }, target: new(*Terminating)},
-		"it is an earlier one, too": {change: func(p *corev1.Pod) { p.OwnerReferences[0].UID = "u0"; p.DeletionTimestamp = &now; p.Finalizers = []string{"x/y"} }, target: new(*Foreign)},
+		"it is ours":             {change: func(*corev1.Pod) {}},
+		"it is an earlier one's": {change: func(p *corev1.Pod) { p.OwnerReferences[0].UID = "u0" }, target: new(*Foreign)},
+		"it is nobody's":         {change: func(p *corev1.Pod) { p.OwnerReferences = nil }, target: new(*Foreign)},
+		"it is going":            {change: func(p *corev1.Pod) { p.DeletionTimestamp = &now; p.Finalizers = []string{"x/y"} }, target: new(*Terminating)},
+		"it is an earlier one, too": {change: func(p *corev1.Pod) {
+			p.OwnerReferences[0].UID = "u0"
+			p.DeletionTimestamp = &now
+			p.Finalizers = []string{"x/y"}
+		}, target: new(*Foreign)},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -424,6 +428,7 @@ func TestDryRunTellsInvalidFromImpossible(t *testing.T) {
 				answer := any(sent.pod)
 				if tc.answer != nil {
 					rw.WriteHeader(int(tc.answer.ErrStatus.Code))
+					tc.answer.ErrStatus.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 					answer = tc.answer.ErrStatus
 				}
 				_ = json.NewEncoder(rw).Encode(answer)

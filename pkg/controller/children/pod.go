@@ -178,8 +178,11 @@ func invalidPod(err error) render.Problems {
 	var problems render.Problems
 	var status apierrors.APIStatus
 	if errors.As(err, &status) && status.Status().Details != nil {
-		for _, cause := range status.Status().Details.Causes[:min(len(status.Status().Details.Causes), maxCauses)] {
-			problems = append(problems, render.Problem{Field: "Pod " + cause.Field, Reason: cause.Message, Remedy: remedy})
+		causes := status.Status().Details.Causes
+		for _, cause := range causes[:min(len(causes), maxCauses)] {
+			if cause.Field != "" {
+				problems = append(problems, render.Problem{Field: "Pod " + cause.Field, Reason: cause.Message, Remedy: remedy})
+			}
 		}
 	}
 	if len(problems) == 0 {

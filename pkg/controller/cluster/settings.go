@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"strings"
 
@@ -173,21 +172,13 @@ func renderOptions(cluster *v1beta1.MySQLCluster, ordinal int32, version mycnf.V
 		cpu = resources.Requests.Cpu()
 	}
 	input := mycnf.DefaultInput()
-	input.ServerID = serverID(cluster, ordinal)
+	input.ServerID = uint32(ordinal) + 1 // the agent gives mysqld that of its incarnation, which is not known here
 	input.ReportHost = render.PodHost(cluster, ordinal)
 	input.MemoryBytes = render.MemoryBytes(cluster)
 	input.MilliCPU = cpu.MilliValue()
 	input.Version = version
 	input.User = options
 	return mycnf.Render(input)
-}
-
-// serverID is unique in a cluster and stays with the ordinal: two incarnations of one instance must not be counted as
-// two replicas that acknowledged. The low four bits hold the ordinal.
-func serverID(cluster *v1beta1.MySQLCluster, ordinal int32) uint32 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(cluster.Namespace + "/" + cluster.Name))
-	return h.Sum32()&^0xf | uint32(ordinal+1)
 }
 
 // usable reports whether an agent holds what it needs to start mysqld: what is wanted now or, for a server that runs,

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly packages=(runc containernetworking-plugins nftables iptables conntrack iproute2 socat e2fsprogs)
+readonly packages=(runc containernetworking-plugins nftables iptables conntrack iproute2 socat xfsprogs)
 
 die() { echo "local-cluster: $*" >&2; exit 1; }
 

@@ -155,6 +155,9 @@ func look(lister listersv1beta1.MySQLClusterLister, o options) (line string, hea
 		return "", false, fmt.Errorf("reading the cluster: %w", err)
 	}
 	status := cluster.Status
+	if status.ObservedGeneration == 0 {
+		return "the controller has not seen the cluster yet", false, nil
+	}
 	line = fmt.Sprintf("%-13s ready %s", status.Phase, status.Ready)
 	if status.Decision != nil && status.Decision.WaitingFor != "" {
 		line += ", waiting for " + status.Decision.WaitingFor

@@ -157,15 +157,22 @@ func (c *Cluster) Opened(ackCount int32, attempt int64, voters ...*Instance) {
 // Initialise makes the first data directory and starts mysqld on it, closed.
 func (c *Cluster) Initialise(i *Instance, req api.InitialiseRequest) {
 	c.t.Helper()
+	c.BeginInitialise(i, req)
+	c.AwaitTask(i)
+	c.StartServer(i)
+}
+
+// BeginInitialise configures the instance and begins to make its data directory.
+func (c *Cluster) BeginInitialise(i *Instance, req api.InitialiseRequest) {
+	c.t.Helper()
 	c.Do(i, api.CommandConfigure, c.Configuration(i))
 	c.Choose(i)
 	req.Record = c.Record
 	c.Do(i, api.CommandInitialise, &req)
-	c.awaitTask(i)
-	c.StartServer(i)
 }
 
-func (c *Cluster) awaitTask(i *Instance) {
+// AwaitTask waits until the running task is done.
+func (c *Cluster) AwaitTask(i *Instance) {
 	c.t.Helper()
 	status := i.Await("the task ends", func(s *api.Status) bool { return s.Task != nil && s.Task.State != api.TaskRunning })
 	if status.Task.State != api.TaskDone {
@@ -223,7 +230,7 @@ func (c *Cluster) Clone(i, donor *Instance) {
 	c.t.Helper()
 	c.Do(i, api.CommandConfigure, c.Configuration(i))
 	c.Do(i, api.CommandClone, &api.CloneRequest{Donor: c.Donor(donor)})
-	c.awaitTask(i)
+	c.AwaitTask(i)
 	c.StartServer(i)
 }
 
@@ -289,10 +296,6 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
-
-func trimmed(text []byte) []byte { return bytes.TrimSpace(text) }
-
-func contains(text []byte, word string) bool { return bytes.Contains(text, []byte(word)) }
 
 func freePort(t testing.TB) int32 {
 	t.Helper()

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -122,28 +123,58 @@ func (i *Instance) AwaitSupervisor(patience time.Duration) {
 	}
 }
 
-// killSupervisor ends the supervisor and a mysqld that outlives it, whose pid its own file tells.
+// killSupervisor ends the supervisor and everything it had started, as the end of a container does.
 func (i *Instance) killSupervisor() {
 	if i.supervisor == nil {
 		return
 	}
 	_ = i.supervisor.Process.Kill()
 	<-i.exited
-	for _, name := range []string{"mysqld.pid", "init.pid"} {
-		text, err := os.ReadFile(filepath.Join(i.Conf.RunDir, name))
-		if err != nil {
-			continue
+	i.KillChildren()
+}
+
+// KillChildren ends the processes to which a supervisor handed the volume's lock, and waits until they are gone.
+func (i *Instance) KillChildren() {
+	deadline := time.Now().Add(Patience)
+	for {
+		children := i.children()
+		if len(children) == 0 {
+			return
 		}
-		if pid, err := strconv.Atoi(string(trimmed(text))); err == nil && i.isOwn(pid) {
+		for _, pid := range children {
 			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		if time.Now().After(deadline) {
+			i.t.Fatalf("%s: processes %v do not end", i.Name, children)
 		}
 	}
 }
 
-// isOwn says whether pid is a process that works on this instance's volume: pids are used again.
-func (i *Instance) isOwn(pid int) bool {
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	return err == nil && contains(line, i.Conf.DataRoot)
+// children lists the processes that have the lock of this volume as descriptor 3, which is where supervisors put it.
+func (i *Instance) children() []int {
+	links, err := filepath.Glob("/proc/[0-9]*/fd/3")
+	must(i.t, err)
+	var pids []int
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err != nil || target != i.Conf.LockFile() {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.Split(link, "/")[2])
+		must(i.t, err)
+		if pid != os.Getpid() && (i.supervisor == nil || pid != i.supervisor.Process.Pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Crash ends the whole Pod at once, as the loss of its node does; the volume stays.
+func (i *Instance) Crash() {
+	i.t.Helper()
+	i.killSupervisor()
+	i.StopAgent()
+	i.supervisor = nil
 }
 
 // StartAgent runs an agent inside the test, without TLS.
@@ -261,4 +292,12 @@ func AwaitSession(t testing.TB, endpoint mysql.Endpoint) *mysql.Session {
 			t.Fatalf("the server takes no session: %v", err)
 		}
 	}
+}
+
+// LoseSupervisor ends supervisor and agent but not mysqld.
+func (i *Instance) LoseSupervisor() {
+	i.t.Helper()
+	_ = i.supervisor.Process.Kill()
+	<-i.exited
+	i.StopAgent()
 }

@@ -121,7 +121,7 @@ func TestATornSaveIsTheStateBeforeOrAfter(t *testing.T) {
 	}
 }
 
-// TestOneFlippedByteLosesNothing flips every byte of either slot: the other one holds the same.
+// TestOneFlippedByteLosesNothing flips bytes of either slot, all of the header among them: the other one holds the same.
 func TestOneFlippedByteLosesNothing(t *testing.T) {
 	path := saved(t)
 	content, err := os.ReadFile(path)
@@ -129,6 +129,9 @@ func TestOneFlippedByteLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for at := range content {
+		if at%SlotSize > headerSize && at%11 != 0 {
+			continue
+		}
 		overwrite(t, path, int64(at), []byte{content[at] ^ 0x40})
 		got, err := reopened(t, path)
 		if err != nil || cmp.Diff(newer(), got) != "" {

@@ -16,7 +16,7 @@ import (
 // zeros up to SlotSize. The checksum covers the whole slot with its own place taken as zeros.
 const (
 	// SlotSize is the size of one slot in bytes. It bounds the encoded state.
-	SlotSize    = 64 << 10
+	SlotSize    = 16 << 10
 	slotCount   = 2
 	headerSize  = 52
 	checksumAt  = 20

@@ -124,6 +124,9 @@ func (c *Client) closeLock() error {
 // Close ends the connection and gives back the lock of the volume: the caller has stopped using the volume.
 func (c *Client) Close() error {
 	err := c.conn.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil // the supervisor was first
+	}
 	<-c.done
 	return errors.Join(err, c.closeLock())
 }

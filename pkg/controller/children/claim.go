@@ -83,11 +83,11 @@ func owners(desired, live *corev1.PersistentVolumeClaim) []metav1.OwnerReference
 	return slices.Concat(others, desired.OwnerReferences)
 }
 
-// GrowClaim asks for the size of desired if the claim asks for less. It fails when the storage class does not allow
-// expansion; nothing else needs to wait for it.
+// GrowClaim asks for the size of desired if the claim asks for less and is bound; before that its size cannot be changed.
+// It fails when the storage class does not allow expansion; nothing else needs to wait for it.
 func (c *Control) GrowClaim(ctx context.Context, desired, claim *corev1.PersistentVolumeClaim) (*corev1.PersistentVolumeClaim, error) {
 	want, have := desired.Spec.Resources.Requests.Storage(), claim.Spec.Resources.Requests.Storage()
-	if want.Cmp(*have) <= 0 {
+	if want.Cmp(*have) <= 0 || claim.Status.Phase != corev1.ClaimBound {
 		return claim, nil
 	}
 	patch, err := mergePatch(claim, nil, map[string]any{"spec": map[string]any{

@@ -373,19 +373,22 @@ func TestRetainPolicyOfAClaimCanChange(t *testing.T) {
 
 func TestClaimsOnlyGrow(t *testing.T) {
 	cases := map[string]struct {
+		phase             corev1.PersistentVolumeClaimPhase
 		have, want, after string
 		writes            []string
 	}{
-		"more is wanted":            {"10Gi", "20Gi", "20Gi", []string{"patch persistentvolumeclaims"}},
-		"as much is wanted":         {"10Gi", "10240Mi", "10Gi", nil},
-		"a kept volume is larger":   {"50Gi", "10Gi", "50Gi", nil},
-		"a byte more is wanted, so": {"10Gi", "10737418241", "10737418241", []string{"patch persistentvolumeclaims"}},
+		"more is wanted":          {corev1.ClaimBound, "10Gi", "20Gi", "20Gi", []string{"patch persistentvolumeclaims"}},
+		"it is not bound yet":     {corev1.ClaimPending, "10Gi", "20Gi", "10Gi", nil},
+		"as much is wanted":       {corev1.ClaimBound, "10Gi", "10240Mi", "10Gi", nil},
+		"a kept volume is larger": {corev1.ClaimBound, "50Gi", "10Gi", "50Gi", nil},
+		"a byte more is wanted":   {corev1.ClaimBound, "10Gi", "10737418241", "10737418241", []string{"patch persistentvolumeclaims"}},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			cluster := newCluster("u1")
 			cluster.Spec.Storage.Size = resource.MustParse(tc.have)
 			live := render.Claim(cluster, 0)
+			live.Status.Phase = tc.phase
 			cluster.Spec.Storage.Size = resource.MustParse(tc.want)
 			w := newWorld(t, live)
 			grown := must[*corev1.PersistentVolumeClaim](t)(w.GrowClaim(w.ctx, render.Claim(cluster, 0), live))

@@ -290,6 +290,9 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 	plan := topology.Decide(topology.Desired{Replicas: cluster.Spec.Replicas}, w.seen)
 	c.fleet.attend(cache.MetaObjectToName(cluster), plan.Decision.Rule != topology.RuleSteady)
 	klog.FromContext(ctx).V(4).Info("Decided", "cluster", klog.KObj(cluster), "rule", plan.Decision.Rule, "reason", plan.Decision.Reason, "actions", len(plan.Actions))
+	if configured {
+		plan.Actions = nil // what was configured moved on; the agents' news brings the next sync
+	}
 	acted, executeErr := c.execute(ctx, w, plan)
 	out := outcome{decision: plan.Decision}
 	out.pendingPods, out.objects = c.syncChildren(ctx, w)

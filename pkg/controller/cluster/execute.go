@@ -104,6 +104,10 @@ func (c *Controller) commandAll(ctx context.Context, w *world, instance string, 
 		}
 		*request.Header() = envelope(action, status.Incarnation, counter)
 		reply, err := client.Command(ctx, name, request)
+		if overtaken(err) {
+			klog.FromContext(ctx).V(4).Info("An instance moved on before it was commanded", "cluster", klog.KObj(w.cluster), "instance", instance, "command", name)
+			return nil
+		}
 		c.remark(w, instance, action, err)
 		if err != nil {
 			return fmt.Errorf("telling %s to %s: %w", instance, name, err)
@@ -114,18 +118,21 @@ func (c *Controller) commandAll(ctx context.Context, w *world, instance string, 
 	return nil
 }
 
-// remark remembers what an instance refuses, for people. What only says that the world moved on is not worth a word.
+// remark remembers what an instance refuses, for people.
 func (c *Controller) remark(w *world, instance string, action topology.Action, err error) {
-	var refused *api.Error
 	c.troublesMu.Lock()
 	defer c.troublesMu.Unlock()
-	switch {
-	case err == nil:
+	if err == nil {
 		delete(w.memory.troubles, instance)
-	case errors.As(err, &refused) && refused.Reason == api.ErrorStaleState:
-	default:
-		w.memory.troubles[instance] = fmt.Sprintf("%s failed: %v", action.Kind, err)
+		return
 	}
+	w.memory.troubles[instance] = fmt.Sprintf("%s failed: %v", action.Kind, err)
+}
+
+// overtaken reports whether an agent refused because it knows more than the decision did; its news is on the way.
+func overtaken(err error) bool {
+	var refused *api.Error
+	return errors.As(err, &refused) && refused.Reason == api.ErrorStaleState
 }
 
 // counterOf returns the state counter the decision was made on.

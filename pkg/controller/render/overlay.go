@@ -4,6 +4,7 @@
 package render
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +50,7 @@ func overlaid(cluster *v1beta1.MySQLCluster, base *corev1.PodTemplateSpec) (*cor
 		return nil, err
 	}
 	merged.Spec.Tolerations = withAbsentNode(merged.Spec.Tolerations)
+	ownFirst(merged.Spec.Containers, base.Spec.Containers)
 	return merged, nil
 }
 
@@ -69,6 +71,18 @@ func merge(base *corev1.PodTemplateSpec, overlay []byte) (*corev1.PodTemplateSpe
 		return nil, fmt.Errorf("decoding the merged Pod: %w", err)
 	}
 	return merged, nil
+}
+
+// ownFirst puts the containers of the controller before those of the user, where the merge has left them behind.
+func ownFirst(merged, base []corev1.Container) {
+	rank := func(container corev1.Container) int {
+		index := slices.IndexFunc(base, func(own corev1.Container) bool { return own.Name == container.Name })
+		if index < 0 {
+			return len(base)
+		}
+		return index
+	}
+	slices.SortStableFunc(merged, func(a, b corev1.Container) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
 // decodeOverlay decodes strictly and refuses what the controller owns.

@@ -87,8 +87,7 @@ spec:
 		names = append(names, container.Name)
 		byName[container.Name] = container
 	}
-	slices.Sort(names)
-	if diff := cmp.Diff([]string{"agent", "metrics-exporter", "mysql", "proxy"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"mysql", "agent", "metrics-exporter", "proxy"}, names); diff != "" {
 		t.Errorf("containers (-want +got):\n%s", diff)
 	}
 	mysql := byName[ContainerMySQL]

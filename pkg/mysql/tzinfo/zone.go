@@ -16,6 +16,9 @@ const (
 	maxTypes       = 20
 )
 
+// maxSteps bounds the way through the years of one zone.
+const maxSteps = 1000
+
 // maxAbbreviation is the length of a zone's short name in the table, in bytes.
 const maxAbbreviation = 8
 
@@ -53,20 +56,36 @@ func parse(name string, content []byte) (rules, error) {
 		return rules{}, fmt.Errorf("parsing time zone %s: %w", name, err)
 	}
 	var r rules
-	for at := first.In(location); ; {
+	at, passed := first.In(location), time.Time{}
+	for steps := 0; at.Before(last); steps++ {
+		if steps == maxSteps {
+			return rules{}, fmt.Errorf("parsing time zone %s: its rules change more than %d times", name, maxSteps)
+		}
 		start, end := at.ZoneBounds()
+		if start.Before(passed) {
+			// It knows the start by the footer, which began to rule later.
+			start = passed
+		}
 		if err := r.add(start, at); err != nil {
 			return rules{}, fmt.Errorf("parsing time zone %s: %w", name, err)
 		}
-		if end.IsZero() || !end.Before(last) {
-			return r, nil
+		if end.IsZero() {
+			break
+		}
+		passed = end
+		if !end.After(at) {
+			// Under the footer ZoneBounds cuts at the years, too, and on the
+			// last day of a leap year it does not get any further.
+			end = at.AddDate(0, 0, 1)
 		}
 		at = end
 	}
+	return r, nil
 }
 
 // add appends the kind of time in force at an instant, and the transition at
-// start that began it. A zone that never had another kind has no start.
+// start that began it, unless the same kind was in force before. A zone that
+// never had another kind has no start.
 func (r *rules) add(start, at time.Time) error {
 	abbreviation, offset := at.Zone()
 	next := kind{offset: offset, abbreviation: abbreviation}
@@ -81,7 +100,8 @@ func (r *rules) add(start, at time.Time) error {
 		i = len(r.kinds)
 		r.kinds = append(r.kinds, next)
 	}
-	if !start.IsZero() {
+	continues := len(r.transitions) > 0 && r.transitions[len(r.transitions)-1].kind == i
+	if !start.IsZero() && !continues {
 		r.transitions = append(r.transitions, transition{start.Unix(), i})
 	}
 	if len(r.kinds) > maxTypes || len(r.transitions) > maxTransitions {

@@ -28,7 +28,7 @@ const (
 func Commands() map[string]string {
 	return map[string]string{
 		"ip": "iproute2", "nsenter": "util-linux", "losetup": "mount", "mount": "mount", "sysctl": "procps",
-		"mkfs.ext4": "e2fsprogs", "resize2fs": "e2fsprogs", "nft": "nftables", "iptables": "iptables",
+		"mkfs.xfs": "xfsprogs", "xfs_growfs": "xfsprogs", "nft": "nftables", "iptables": "iptables",
 		"conntrack": "conntrack", "socat": "socat", "runc": "runc", "/usr/lib/cni/bridge": "containernetworking-plugins",
 	}
 }
@@ -97,7 +97,7 @@ func freeBytes(dir string) int64 {
 func kernel(ctx context.Context) []string {
 	var missing []string
 	systems, _ := os.ReadFile("/proc/filesystems")
-	for _, fs := range []string{"overlay", "ext4"} {
+	for _, fs := range []string{"overlay", "xfs"} {
 		if !strings.Contains(string(systems), "\t"+fs+"\n") && command.Run(ctx, "modprobe", fs) != nil {
 			missing = append(missing, "kernel: the file system "+fs)
 		}

@@ -21,6 +21,9 @@ import (
 // reserve is the free space of the host's disk below which no volume is made.
 const reserve = 5 << 30
 
+// minSize is the least that mkfs.xfs accepts; a smaller volume gets as much.
+const minSize = 300 << 20
+
 // loopMajor is the device number of loop devices (devices.txt of the kernel).
 const loopMajor = 7
 
@@ -58,7 +61,7 @@ func (d Disks) Make(ctx context.Context, node, name string, size int64) (string,
 		return "", fmt.Errorf("making volume %s: %w", name, err)
 	}
 	// With discard, space that is freed in the volume is freed on the host, too.
-	if err := command.Run(ctx, "mount", "-t", "ext4", "-o", "discard", device, point); err != nil {
+	if err := command.Run(ctx, "mount", "-t", "xfs", "-o", "discard,nouuid", device, point); err != nil {
 		return "", fmt.Errorf("making volume %s: %w", name, err)
 	}
 	return point, nil
@@ -82,11 +85,10 @@ func format(ctx context.Context, file string, size int64) error {
 	if err := os.RemoveAll(partial); err != nil {
 		return err
 	}
-	if err := command.Run(ctx, "truncate", "--size", fmt.Sprint(size), partial); err != nil {
+	if err := command.Run(ctx, "truncate", "--size", fmt.Sprint(max(size, minSize)), partial); err != nil {
 		return err
 	}
-	err := command.Run(ctx, "mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", partial)
-	if err != nil {
+	if err := command.Run(ctx, "mkfs.xfs", "-q", "-f", "-K", partial); err != nil {
 		return err
 	}
 	return os.Rename(partial, file)
@@ -133,7 +135,7 @@ func makeNode(ctx context.Context) error {
 }
 
 // Grow grows the volume to size bytes while it is in use; it never shrinks one.
-func (d Disks) Grow(ctx context.Context, name string, size int64) error {
+func (d Disks) Grow(ctx context.Context, node, name string, size int64) error {
 	info, err := os.Stat(d.image(name))
 	if err != nil {
 		return fmt.Errorf("growing volume %s: %w", name, err)
@@ -147,7 +149,7 @@ func (d Disks) Grow(ctx context.Context, name string, size int64) error {
 			return fmt.Errorf("growing volume %s: %w", name, err)
 		}
 	}
-	if err := command.All(ctx, "losetup --set-capacity "+device, "resize2fs "+device); err != nil {
+	if err := command.All(ctx, "losetup --set-capacity "+device, "xfs_growfs "+d.MountPoint(node, name)); err != nil {
 		return fmt.Errorf("growing volume %s: %w", name, err)
 	}
 	return nil

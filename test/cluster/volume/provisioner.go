@@ -164,7 +164,7 @@ func (p *Provisioner) grow(ctx context.Context, c *corev1.PersistentVolumeClaim)
 	if want.Cmp(has) <= 0 || err != nil || v.Annotations[provisionedBy] != p.Name {
 		return nil
 	}
-	if err := p.Disks.Grow(ctx, v.Name, want.Value()); err != nil {
+	if err := p.Disks.Grow(ctx, nodeOf(v), v.Name, want.Value()); err != nil {
 		return err
 	}
 	v = v.DeepCopy()

@@ -1,0 +1,94 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Process is a process in a container, seen from the machine that runs the local cluster.
+type Process struct {
+	// PID on that machine.
+	PID int
+	// Start tells two processes with the same PID apart: ticks since the machine started.
+	Start string
+}
+
+// ErrNoProcess says that nothing in the Pod's control group matches.
+var ErrNoProcess = errors.New("no such process in the Pod; scenarios with signals need the local cluster")
+
+// Mysqld finds the server process of an instance.
+func (w *World) Mysqld(ctx context.Context, namespace, pod string) (Process, error) {
+	return w.process(ctx, namespace, pod, func(arguments []string) bool { return filepath.Base(arguments[0]) == "mysqld" })
+}
+
+// Agent finds the agent of an instance.
+func (w *World) Agent(ctx context.Context, namespace, pod string) (Process, error) {
+	return w.process(ctx, namespace, pod, func(arguments []string) bool {
+		return filepath.Base(arguments[0]) == "moco-agent" && len(arguments) > 1 && arguments[1] == "serve"
+	})
+}
+
+// Signal sends a signal to the very process that was found, never to another that got its PID.
+func (p Process) Signal(signal syscall.Signal) error {
+	if start, err := startOf(p.PID); err != nil || start != p.Start {
+		return fmt.Errorf("process %d is gone", p.PID)
+	}
+	return syscall.Kill(p.PID, signal)
+}
+
+// process looks through the processes whose control group is the Pod's.
+func (w *World) process(ctx context.Context, namespace, pod string, matches func(arguments []string) bool) (Process, error) {
+	found, err := w.Pod(ctx, namespace, pod)
+	if err != nil {
+		return Process{}, err
+	}
+	uid := string(found.UID)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return Process{}, fmt.Errorf("listing processes: %w", err)
+	}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || !inPod(pid, uid) {
+			continue
+		}
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		arguments := strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
+		if err != nil || !matches(arguments) {
+			continue
+		}
+		if start, err := startOf(pid); err == nil {
+			return Process{PID: pid, Start: start}, nil
+		}
+	}
+	return Process{}, fmt.Errorf("%s: %w", pod, ErrNoProcess)
+}
+
+// inPod reads the control groups; systemd's driver writes the UID with underscores.
+func inPod(pid int, uid string) bool {
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	return err == nil && (strings.Contains(string(groups), "pod"+uid) || strings.Contains(string(groups), "pod"+strings.ReplaceAll(uid, "-", "_")))
+}
+
+// startOf reads field 22 of /proc/PID/stat (proc_pid_stat(5)); the fields are counted from behind the command's name.
+func startOf(pid int) (string, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", err
+	}
+	_, rest, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
+	fields := strings.Fields(rest)
+	if len(fields) < 20 {
+		return "", fmt.Errorf("reading /proc/%d/stat: %d fields", pid, len(fields))
+	}
+	return fields[19], nil
+}

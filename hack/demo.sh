@@ -32,7 +32,8 @@ install_operator() {
   build=$(cat _output/local/build/moco-controller _output/local/build/moco-agent | sha256sum | cut -c1-16)
   was=$(kubectl -n moco-system get deployment moco-controller --ignore-not-found \
     -o 'go-template={{index .metadata.annotations "moco.dev/demo-build"}}' 2> /dev/null || true)
-  kubectl apply -f manifests/ > /dev/null
+  # Whoever applied them with another client before gets a warning that changes nothing.
+  kubectl apply -f manifests/ 2>&1 > /dev/null | grep -v 'last-applied-configuration annotation' >&2 || [ "${PIPESTATUS[0]}" = 0 ]
   if [ -n "$was" ] && [ "$was" != "$build" ]; then
     say "its image has changed since the last demo: restarting it"
     kubectl -n moco-system rollout restart deployment/moco-controller > /dev/null
@@ -68,11 +69,8 @@ readonly progress_template='
 {{- if eq .type "Healthy" }}{{ $healthy = .status }}{{ end }}
 {{- end }}
 {{- $available }} {{ $healthy }}|{{ .phase }}, {{ .ready }} ready
-{{- range .instances }}; {{ .name }} {{ .state }}
-{{- if and .reason (ne .state "Serving") }} ({{ .reason }}){{ end }}
-{{- with .progress }}, {{ .stage }}{{ if .percent }} {{ .percent }}%{{ end }}{{ with .donor }} from {{ . }}{{ end }}{{ end }}
-{{- end }}
-{{- with .decision }}{{ with .waitingFor }}; waiting for {{ . }}{{ end }}{{ end }}
+{{- range .instances }}, {{ .name }} {{ .state }}{{ with .progress }}{{ with .percent }} {{ . }}%{{ end }}{{ end }}{{ end }}
+{{- with .decision }}{{ with .waitingFor }}; waiting for {{ . }}{{ else }}; {{ .reason }}{{ end }}{{ end }}
 {{- else }} |the operator has not looked at it yet{{ end }}'
 
 # await_healthy prints a line whenever something changes until the cluster is

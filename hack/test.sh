@@ -45,7 +45,7 @@ gotest() {
   local name=$1 directory=$2
   shift 2
   "$gotestsum" --format "${FORMAT:-pkgname-and-test-fails}" --hide-summary=skipped --jsonfile "$results/$name.json" \
-    --packages '' --raw-command -- go -C "$directory" test -json -count=1 ${RUN:+-run "$RUN"} "$@"
+    --raw-command -- go -C "$directory" test -json -count=1 ${RUN:+-run "$RUN"} "$@"
   local status=$?
   [ $status = 0 ] || failures+=("$name")
   return $status

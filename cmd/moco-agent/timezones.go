@@ -3,7 +3,24 @@
 
 package main
 
-import "iter"
+import (
+	"fmt"
+	"iter"
+	"os"
 
-// timeZones yields the statements for the zones in a zip file, or nothing for no file.
-func timeZones(_ string) func() iter.Seq2[string, error] { return nil }
+	"github.com/moco-mysql/moco/pkg/mysql/tzinfo"
+)
+
+// timeZones yields the statements for the zones in a zip file; nil for no file.
+func timeZones(path string) func() iter.Seq2[string, error] {
+	if path == "" {
+		return nil
+	}
+	return func() iter.Seq2[string, error] {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return func(yield func(string, error) bool) { yield("", fmt.Errorf("reading time zones: %w", err)) }
+		}
+		return tzinfo.Statements(content)
+	}
+}

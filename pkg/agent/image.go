@@ -15,8 +15,8 @@ import (
 const (
 	// versionTimeout bounds `mysqld --version`; loading the program from a cold disk takes seconds.
 	versionTimeout = 30 * time.Second
-	// versionRetry is the pause after the image could not be asked. The reason may pass: the supervisor runs one program
-	// at a time.
+	// versionRetry is the pause after the image could not be asked. The reason may pass: the supervisor runs only a few
+	// programs at a time.
 	versionRetry = 2 * time.Second
 	// versionAttempts is how often it must fail before the image is said to be unusable.
 	versionAttempts = 2

@@ -111,13 +111,10 @@ func (in *instance) makeAccounts(ctx context.Context, session *mysql.Session) er
 	return nil
 }
 
-// loadTimeZones runs the statements in one transaction, because there are thousands.
+// loadTimeZones fills the time zone tables, which a fresh data directory has empty.
 func (in *instance) loadTimeZones(ctx context.Context, session *mysql.Session) error {
 	if in.cfg.TimeZones == nil {
 		return nil
-	}
-	if err := session.Exec(ctx, "USE mysql"); err != nil {
-		return fmt.Errorf("loading time zones: %w", err)
 	}
 	for statement, err := range in.cfg.TimeZones() {
 		if err == nil {

@@ -67,7 +67,6 @@ func (e Endpoint) connect(ctx context.Context, password string) (*Session, error
 	cfg.Timeout = dialTimeout
 	cfg.InterpolateParams = true // account statements take no placeholders on the server
 	cfg.MultiStatements = true   // for the scripts of Session.Script alone: everything else is a constant
-	cfg.ParseTime = true
 	cfg.TLS = e.Encrypt
 	cfg.Logger = log.New(io.Discard, "", 0) // errors are returned, and the driver's own words belong in no log
 	cfg.Params = map[string]string{"lock_wait_timeout": "1", "innodb_lock_wait_timeout": "1"}

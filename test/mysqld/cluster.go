@@ -305,19 +305,21 @@ func freePort(t testing.TB) int32 {
 	return int32(listener.Addr().(*net.TCPAddr).Port)
 }
 
-// lockedBuffer collects what several goroutines write.
-type lockedBuffer struct {
+// Buffer collects what several goroutines write. The zero value is ready.
+type Buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (b *lockedBuffer) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.Write(p)
 }
 
-func (b *lockedBuffer) String() string {
+// String is all that was written.
+func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.String()

@@ -21,7 +21,7 @@ var bootstrap = api.InitialiseRequest{
 	Database: "shop", User: "app",
 	InitSQL: `CREATE TABLE once (i INT PRIMARY KEY AUTO_INCREMENT);
 INSERT INTO once VALUES (1);
-CREATE PROCEDURE both() BEGIN INSERT INTO once VALUES (); SELECT COUNT(*) FROM once; END;
+CREATE PROCEDURE add_one() BEGIN INSERT INTO once VALUES (); SELECT COUNT(*) FROM once; END;
 CREATE TRIGGER counted AFTER INSERT ON once FOR EACH ROW SET @seen = NEW.i;
 INSERT INTO once VALUES (2)`,
 }
@@ -34,7 +34,7 @@ func TestInitialisationSurvivesACrashAtAnyStage(t *testing.T) {
 	c.Application = &api.Account{Username: "app", Password: "app's"}
 	i.Start()
 	incarnation := i.Status().Incarnation
-	for _, stage := range []string{"initialising the data directory", "making accounts", "running initSQL", "stopping cleanly"} {
+	for _, stage := range []string{"initialising the data directory", "making accounts", "loading time zones", "running initSQL", "stopping cleanly"} {
 		c.BeginInitialise(i, bootstrap)
 		i.Await("the stage "+stage, func(s *api.Status) bool { return s.Task != nil && s.Task.Stage == stage })
 		i.Crash()
@@ -53,7 +53,8 @@ func TestInitialisationSurvivesACrashAtAnyStage(t *testing.T) {
 
 	app := i.Session(i.Endpoint("app", "app's"))
 	awaitSQL(t, app, "1,2", "SELECT i FROM shop.once ORDER BY i")
-	execAll(t, app, "CALL shop.both()")
+	execAll(t, app, "CALL shop.add_one()")
+	awaitSQL(t, app, "2026-07-01 14:00:00", "SELECT CONVERT_TZ('2026-07-01 12:00:00', 'UTC', 'Europe/Berlin')")
 	admin := i.Session(adminEndpoint(i, c.Passwords[agent.AccountAdmin]))
 	awaitSQL(t, admin, "", "SELECT user FROM mysql.user WHERE user='root' AND host='localhost'")
 	// The history begins with the marker: nothing that was done before it is a transaction.

@@ -39,6 +39,8 @@ type Instance struct {
 	// Dir holds the volume (data) and the sockets (run); log the output of supervisor and mysqld.
 	Dir  string
 	Conf agent.Config
+	// SlowLog is what the agent inside the test has streamed.
+	SlowLog Buffer
 	// Client talks to the agent that runs.
 	Client *agent.Client
 
@@ -59,7 +61,7 @@ func NewInstance(t testing.TB, lab *Lab, name string) *Instance {
 		Pod: name, PodUID: i.PodUID, BootID: "boot-1", Version: "test",
 		DataRoot: filepath.Join(dir, "data"), RunDir: filepath.Join(dir, "run"),
 		Port: freePort(t), AdminPort: freePort(t), PollInterval: 200 * time.Millisecond,
-		SlowLog: &lockedBuffer{},
+		SlowLog: &i.SlowLog, TimeZones: lab.timeZones,
 	}
 	t.Cleanup(i.destroy)
 	return i

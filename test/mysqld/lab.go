@@ -6,6 +6,7 @@ package mysqld
 import (
 	"context"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moco-mysql/moco/pkg/mysql/tzinfo"
 	"github.com/moco-mysql/moco/pkg/pki"
 )
 
@@ -22,6 +24,8 @@ type Lab struct {
 	Dir string
 	// RootFS is the root file system with mysqld, Program the wrapper that runs it, Agent the built moco-agent.
 	RootFS, Program, Agent string
+	// ZoneInfo is Go's own zip of time zones.
+	ZoneInfo string
 	// CA signs everything in the lab.
 	CA *pki.CA
 }
@@ -54,6 +58,11 @@ func (l *Lab) make() error {
 	if l.Dir, err = os.MkdirTemp("/tmp", "moco"); err != nil {
 		return err
 	}
+	root, err := output(ctx, "go", "env", "GOROOT")
+	if err != nil {
+		return err
+	}
+	l.ZoneInfo = filepath.Join(root, "lib", "time", "zoneinfo.zip")
 	l.Agent = filepath.Join(l.Dir, "moco-agent")
 	if _, err := output(ctx, "go", "build", "-o", l.Agent, "github.com/moco-mysql/moco/cmd/moco-agent"); err != nil {
 		return err
@@ -64,6 +73,15 @@ func (l *Lab) make() error {
 	}
 	l.Program = filepath.Join(l.Dir, "mysqld")
 	return os.WriteFile(l.Program, []byte(l.script("/usr/sbin/mysqld", l.serverOptions()...)), 0o755) //nolint:gosec // a program
+}
+
+// timeZones yields the statements that load the time zones.
+func (l *Lab) timeZones() iter.Seq2[string, error] {
+	content, err := os.ReadFile(l.ZoneInfo)
+	if err != nil {
+		return func(yield func(string, error) bool) { yield("", err) }
+	}
+	return tzinfo.Statements(content)
 }
 
 // script runs a program of the root file system in the host's own.

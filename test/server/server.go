@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -79,8 +80,8 @@ func Command(ctx context.Context, t testing.TB, arguments ...string) *exec.Cmd {
 }
 
 // Start initialises a server in a directory of its own and starts it with the
-// given options, each written as "--name=value". optionFile is the text of its
-// my.cnf, which counts at initialisation, too; options win over it.
+// given options, each written as "--name=value", which win over the text of
+// its option file. That counts at initialisation, too.
 func Start(t testing.TB, optionFile string, options ...string) *Server {
 	t.Helper()
 	// Not t.TempDir: the path of a socket has 107 bytes at most.
@@ -90,10 +91,9 @@ func Start(t testing.TB, optionFile string, options ...string) *Server {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &Server{Dir: dir, Socket: filepath.Join(dir, "sock")}
-	if err := os.WriteFile(s.path("my.cnf"), []byte(optionFile), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s.initialise(t, options)
+	s.write(t, "init.cnf", loosePlugins.ReplaceAllString(optionFile, "loose_$0"))
+	s.write(t, "my.cnf", optionFile)
+	s.initialise(t)
 	s.start(t, options)
 	s.connect(t)
 	return s
@@ -101,32 +101,30 @@ func Start(t testing.TB, optionFile string, options ...string) *Server {
 
 func (s *Server) path(name string) string { return filepath.Join(s.Dir, name) }
 
-// arguments are those of both runs of mysqld, the options last but for where
-// things are.
-func (s *Server) arguments(options []string) []string {
-	args := append([]string{"--defaults-file=" + s.path("my.cnf")}, options...)
-	return append(args, "--datadir="+s.path("data"), "--tmpdir="+s.Dir, "--socket="+s.Socket,
-		"--pid-file="+s.path("pid"), "--log-error=stderr", "--skip-networking", "--secure-file-priv=NULL")
-}
-
-// loose makes options of plugins optional: mysqld loads none while it
-// initialises.
-func loose(options []string) []string {
-	loosened := make([]string, 0, len(options))
-	for _, option := range options {
-		if strings.HasPrefix(option, "--rpl") {
-			option = "--loose-" + strings.TrimPrefix(option, "--")
-		}
-		loosened = append(loosened, option)
+func (s *Server) write(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(s.path(name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return loosened
 }
 
-func (s *Server) initialise(t testing.TB, options []string) {
+// arguments say where things are, whatever the option file says.
+func (s *Server) arguments(optionFile string, options ...string) []string {
+	args := append([]string{"--defaults-file=" + s.path(optionFile)}, options...)
+	return append(args, "--datadir="+s.path("data"), "--tmpdir="+s.Dir, "--replica-load-tmpdir="+s.Dir, "--socket="+s.Socket,
+		"--pid-file="+s.path("pid"), "--slow-query-log-file="+s.path("slow.log"), "--log-error=stderr", "--skip-networking",
+		"--secure-file-priv=NULL")
+}
+
+// loosePlugins finds the options of plugins, which mysqld does not know while it
+// initialises, because it loads no plugin then.
+var loosePlugins = regexp.MustCompile(`(?m)^rpl_semi_sync`)
+
+func (s *Server) initialise(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startPatience)
 	defer cancel()
-	args := append(s.arguments(loose(options)), "--initialize-insecure")
+	args := s.arguments("init.cnf", "--initialize-insecure", "--super-read-only=OFF")
 	if said, err := Command(ctx, t, args...).CombinedOutput(); err != nil {
 		t.Fatalf("initialising mysqld: %v\n%s", err, said)
 	}
@@ -136,7 +134,7 @@ func (s *Server) start(t testing.TB, options []string) {
 	t.Helper()
 	// Not t.Context: that ends before the cleanups begin, which look at the
 	// process.
-	cmd := Command(context.WithoutCancel(t.Context()), t, s.arguments(options)...)
+	cmd := Command(context.WithoutCancel(t.Context()), t, s.arguments("my.cnf", options...)...)
 	log, err := os.Create(s.path("log"))
 	if err != nil {
 		t.Fatal(err)

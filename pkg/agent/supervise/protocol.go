@@ -18,7 +18,7 @@ type Op string
 const (
 	// OpStart starts mysqld with Args.
 	OpStart Op = "start"
-	// OpRun runs the program with Args until it exits, for at most TimeoutMillis; one run at a time. It is killed when
+	// OpRun runs the program with Args until it exits, for at most TimeoutMillis; a few at a time. It is killed when
 	// its connection breaks.
 	OpRun Op = "run"
 	// OpStop sends SIGTERM to mysqld: a clean stop. The Reply does not wait for the end.

@@ -14,8 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxRun bounds a run that asks for no bound of its own.
-const maxRun = 10 * time.Minute
+const (
+	// maxRun bounds a run that asks for no bound of its own.
+	maxRun = 10 * time.Minute
+	// maxRuns bounds the runs at the same time.
+	maxRuns = 4
+)
 
 // run runs the program once and returns how it ended and the head of what it printed. It ends with ctx.
 func (s *supervisor) run(ctx context.Context, args []string, timeout time.Duration) (*Exit, string, error) {
@@ -55,22 +59,23 @@ func (s *supervisor) startOneoff(args []string, output *os.File) (*process, <-ch
 		return nil, nil, errors.New("the volume is not locked")
 	case s.state.Terminating:
 		return nil, nil, errors.New("the container is terminating")
-	case s.oneoff != nil:
-		return nil, nil, errors.New("another run is not over")
+	case len(s.oneoffs) >= maxRuns:
+		return nil, nil, fmt.Errorf("%d other runs are not over", len(s.oneoffs))
 	}
 	files := []uintptr{s.null.Fd(), output.Fd(), output.Fd(), s.lock.Fd()}
 	pid, done, err := s.reaper.start(append([]string{s.cfg.Program}, args...), files)
 	if err != nil {
 		return nil, nil, err
 	}
-	s.oneoff = &process{pid: pid}
-	return s.oneoff, done, nil
+	p := &process{pid: pid}
+	s.oneoffs[p] = struct{}{}
+	return p, done, nil
 }
 
 func (s *supervisor) awaitOneoff(ctx context.Context, p *process, done <-chan unix.WaitStatus) (unix.WaitStatus, error) {
 	defer func() {
 		s.mu.Lock()
-		s.oneoff = nil
+		delete(s.oneoffs, p)
 		s.mu.Unlock()
 	}()
 	select {

@@ -29,8 +29,9 @@ type supervisor struct {
 	state  State
 	lock   *os.File // nil while the volume is not held
 	server *process // the running mysqld, or nil
-	oneoff *process // the running one-off, or nil
-	conns  map[*connection]struct{}
+	// oneoffs are the runs that are not over.
+	oneoffs map[*process]struct{}
+	conns   map[*connection]struct{}
 	// lonely is when the last connection ended, or the zero time while there is one.
 	lonely time.Time
 }
@@ -62,7 +63,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer func() { _ = null.Close() }()
 	s := &supervisor{
-		null: null, cfg: cfg, reaper: newReaper(), conns: map[*connection]struct{}{}, lonely: time.Now(),
+		null: null, cfg: cfg, reaper: newReaper(), conns: map[*connection]struct{}{}, oneoffs: map[*process]struct{}{}, lonely: time.Now(),
 		state: State{Version: Version},
 	}
 	listener, err := listen(ctx, cfg.Socket)
@@ -180,11 +181,11 @@ func (s *supervisor) finished(ctx context.Context, now time.Time) bool {
 	if !s.state.Terminating {
 		return false
 	}
-	if s.oneoff != nil {
-		_ = unix.Kill(s.oneoff.pid, unix.SIGKILL)
+	for p := range s.oneoffs {
+		_ = unix.Kill(p.pid, unix.SIGKILL)
 	}
 	if s.server == nil {
-		return s.oneoff == nil
+		return len(s.oneoffs) == 0
 	}
 	abandoned := !s.lonely.IsZero() && now.Sub(s.lonely) >= s.cfg.Abandoned
 	if abandoned && s.server.ordered != OpKill {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,6 +39,8 @@ const (
 	retryMost  = 30 * time.Second
 	// soon is when to look again after something was done, should the agents' news be lost.
 	soon = 500 * time.Millisecond
+	// identityInterval is how often the controller's certificate is looked at.
+	identityInterval = 12 * time.Hour
 )
 
 // Config of the controller.
@@ -99,7 +102,7 @@ type Controller struct {
 	queue    workqueue.TypedRateLimitingInterface[cache.ObjectName]
 	memories memories
 	fleet    *fleet
-	identity *identity
+	identity atomic.Pointer[identity]
 	// troublesMu guards the troubles of all memories, which parallel commands write.
 	troublesMu sync.Mutex
 	// syncHandler is what a worker calls; tests replace it.
@@ -198,11 +201,9 @@ func sameVersion(old, changed any) bool {
 func (c *Controller) Run(ctx context.Context) error {
 	defer utilruntime.HandleCrashWithContext(ctx)
 	logger := klog.FromContext(ctx)
-	own, err := loadIdentity(ctx, c.kubernetes, c.config.Namespace, c.now())
-	if err != nil {
-		return fmt.Errorf("loading the controller's identity: %w", err)
+	if err := c.refreshIdentity(ctx); err != nil {
+		return err
 	}
-	c.identity = own
 	var wg sync.WaitGroup
 	defer func() {
 		c.queue.ShutDown()
@@ -216,9 +217,27 @@ func (c *Controller) Run(ctx context.Context) error {
 	for range c.config.Workers {
 		wg.Go(func() { wait.UntilWithContext(ctx, c.work, time.Second) })
 	}
+	wg.Go(func() { wait.UntilWithContext(ctx, c.keepIdentity, identityInterval) })
 	<-ctx.Done()
 	logger.Info("Stopping the cluster controller")
 	return nil
+}
+
+// refreshIdentity reads the controller's certificate, and makes or renews it.
+func (c *Controller) refreshIdentity(ctx context.Context) error {
+	own, err := loadIdentity(ctx, c.kubernetes, c.config.Namespace, c.now())
+	if err != nil {
+		return fmt.Errorf("loading the controller's identity: %w", err)
+	}
+	c.identity.Store(own)
+	return nil
+}
+
+// keepIdentity renews the certificate in good time; a third of its life is left for failures.
+func (c *Controller) keepIdentity(ctx context.Context) {
+	if err := c.refreshIdentity(ctx); err != nil {
+		utilruntime.HandleErrorWithContext(ctx, err, "Renewing the controller's certificate failed")
+	}
 }
 
 // work syncs keys until the queue shuts down.

@@ -48,7 +48,7 @@ func newFixture(t *testing.T, cluster *v1beta1.MySQLCluster, existing ...*corev1
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.identity, err = loadIdentity(t.Context(), f.kubernetes, config.Namespace, f.clock); err != nil {
+	if err := c.refreshIdentity(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	c.children.DryRun = func(context.Context, string, []byte) error { return nil } // the fake has no dry run

@@ -71,7 +71,7 @@ func (c *Controller) loadCredentials(ctx context.Context, w *world) error {
 		return err
 	}
 	w.memory.credentials = loaded
-	return c.identity.present(&w.memory.trust, loaded)
+	return c.identity.Load().present(&w.memory.trust, loaded)
 }
 
 // authority reads, makes or renews the CA of a cluster. The one before it stays in the bundle, so that what it signed is
@@ -117,7 +117,7 @@ func (c *Controller) agentCertificate(ctx context.Context, cluster *v1beta1.MySQ
 	if err != nil {
 		return fmt.Errorf("reading Secret %s: %w", name, err)
 	}
-	files := render.TLSFiles{CA: known.bundlePEM, Certificate: data[render.KeyTLSCert], Key: data[render.KeyTLSKey], ControllerCA: c.identity.caPEM}
+	files := render.TLSFiles{CA: known.bundlePEM, Certificate: data[render.KeyTLSCert], Key: data[render.KeyTLSKey], ControllerCA: c.identity.Load().caPEM}
 	pair, err := pki.ParseKeyPair(files.Certificate, files.Key)
 	if err != nil || pki.RenewalDue(pair.Certificate, c.now()) || !pair.SignedBy([]*x509.Certificate{known.ca.Certificate()}) {
 		host := render.ServiceHost(cluster, render.HeadlessServiceName(cluster))

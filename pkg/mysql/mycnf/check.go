@@ -130,6 +130,9 @@ func judgeValue(name, value string) (refusal, bool) {
 	if bounded && !slices.ContainsFunc(allowed, func(a string) bool { return strings.EqualFold(a, strings.TrimSpace(value)) }) {
 		return refusal{fmt.Sprintf("%q is not a safe value", value), "use one of " + strings.Join(allowed, ", ")}, true
 	}
+	if name == "default_time_zone" && !zonePattern.MatchString(strings.ToUpper(value)) {
+		return refusal{fmt.Sprintf("%q is neither SYSTEM nor an offset", value), "write an offset such as +02:00, and let applications SET time_zone to a named zone"}, true
+	}
 	return refusal{}, false
 }
 

@@ -26,6 +26,10 @@ var forcedAlways = []setting{
 	{"innodb_doublewrite", "ON"},
 	{"binlog_error_action", "ABORT_SERVER"},
 	{"binlog_order_commits", "ON"},
+	// The agent reads these files, to find and to cut what was never
+	// acknowledged: in clear, and able to tell a torn event.
+	{"binlog_checksum", "CRC32"},
+	{"binlog_encryption", "OFF"},
 	{"xa_detach_on_prepare", "ON"},
 	{"max_binlog_cache_size", "4294963200"},
 	// The agent purges, never past what a voter still needs.
@@ -43,6 +47,7 @@ var forcedAlways = []setting{
 	{"replica_preserve_commit_order", "ON"},
 	{"replica_skip_errors", "OFF"},
 	{"replica_exec_mode", "STRICT"},
+	{"replica_sql_verify_checksum", "ON"},
 	{"replica_net_timeout", "4"},
 	// A row that the primary takes must fit through every replica.
 	{"max_allowed_packet", "1073741824"},

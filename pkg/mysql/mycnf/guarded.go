@@ -3,6 +3,8 @@
 
 package mycnf
 
+import "regexp"
+
 // Remedies of refused options.
 const (
 	remedyRemove     = "remove it"
@@ -15,15 +17,16 @@ const (
 type refusal struct{ reason, remedy string }
 
 var (
-	refusedForced  = refusal{"it is set by the operator: the cluster would lose acknowledged writes or its isolation with another value", remedyRemove}
-	refusedLayout  = refusal{"it is a part of the layout of the instance", remedyLayout}
-	refusedTLS     = refusal{"it belongs to the TLS material of the instance", remedyTLS}
-	refusedRole    = refusal{"the operator switches it while the instance runs", remedyController}
-	refusedLoss    = refusal{"acknowledged writes could be lost or differ between the instances", remedyRemove}
-	refusedMode    = refusal{"it is not a setting but another mode of operation, in which the instance does not serve", remedyRemove}
-	refusedSession = refusal{"it would change the sessions of the operator", "set it in the sessions of the application"}
-	refusedMemory  = refusal{"a container has no right to it, or would be sized by the memory of its node", "remove it; sizes follow from the memory limit of the container mysql"}
-	refusedPlugin  = refusal{"the operator loads the plugins", "remove it, and use components (INSTALL COMPONENT) where there is one"}
+	refusedForced   = refusal{"it is set by the operator: the cluster would lose acknowledged writes or its isolation with another value", remedyRemove}
+	refusedLayout   = refusal{"it is a part of the layout of the instance", remedyLayout}
+	refusedTLS      = refusal{"it belongs to the TLS material of the instance", remedyTLS}
+	refusedRole     = refusal{"the operator switches it while the instance runs", remedyController}
+	refusedLoss     = refusal{"acknowledged writes could be lost or differ between the instances", remedyRemove}
+	refusedMode     = refusal{"it is not a setting but another mode of operation, in which the instance does not serve", remedyRemove}
+	refusedSession  = refusal{"it would change the sessions of the operator", "set it in the sessions of the application"}
+	refusedMemory   = refusal{"a container has no right to it, or would be sized by the memory of its node", "remove it; sizes follow from the memory limit of the container mysql"}
+	refusedCreators = refusal{"it is ON: with row-based logging a function or trigger cannot make instances differ, and no tenant has the privilege that OFF asks for", remedyRemove}
+	refusedPlugin   = refusal{"the operator loads the plugins", "remove it, and use components (INSTALL COMPONENT) where there is one"}
 )
 
 // guarded are the options that are refused although nothing in forcedAlways
@@ -47,8 +50,11 @@ var guarded = map[string]refusal{
 
 	"read_only": refusedRole,
 
+	"log_bin_trust_function_creators": refusedCreators,
+
 	"binlog_direct_non_transactional_updates": refusedLoss, "binlog_expire_logs_seconds": refusedLoss,
-	"binlog_gtid_simple_recovery": refusedLoss, "binlog_do_db": refusedLoss, "binlog_ignore_db": refusedLoss,
+	"binlog_rotate_encryption_master_key_at_startup": refusedLoss,
+	"binlog_gtid_simple_recovery":                    refusedLoss, "binlog_do_db": refusedLoss, "binlog_ignore_db": refusedLoss,
 	"debug": refusedLoss, "debug_sync_timeout": refusedLoss, "disconnect_replica_event_count": refusedLoss,
 	"expire_logs_days": refusedLoss, "init_replica": refusedLoss, "innodb_force_load_corrupted": refusedLoss,
 	"innodb_force_recovery": refusedLoss, "innodb_log_checksums": refusedLoss, "log_tc_size": refusedLoss,
@@ -98,7 +104,18 @@ var values = map[string][]string{
 	// The rows of a transaction must be complete enough to be applied
 	// anywhere; all three are.
 	"binlog_row_image": {"full", "minimal", "noblob"},
+	// Without checksums a torn page is taken for a whole one.
+	"innodb_checksum_algorithm": {"crc32", "strict_crc32"},
+	// mysqld does not start with 2 on a case-sensitive file system.
+	"lower_case_table_names": {"0", "1"},
+	// An empty list would switch TLS off, over which replicas connect.
+	"tls_version": {"TLSv1.2", "TLSv1.3", "TLSv1.2,TLSv1.3"},
 }
+
+// zonePattern is what default_time_zone may be. mysqld does not start with a
+// named zone unless the tables of time zones are filled, which they are not
+// when it initialises; zones of applications are a matter of their sessions.
+var zonePattern = regexp.MustCompile(`^(SYSTEM|[+-](0?[0-9]|1[0-3]):[0-5][0-9]|\+14:00)$`)
 
 // initOnly are options that count when the first instance is initialised and
 // must stay as they were: mysqld refuses data made with another value.

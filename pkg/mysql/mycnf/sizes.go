@@ -3,7 +3,10 @@
 
 package mycnf
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Units of bytes.
 const (
@@ -30,8 +33,8 @@ func derive(memory, milliCPU int64) []setting {
 	}
 	cores := max(1, (milliCPU+999)/1000)
 	pool, chunk, instances := bufferPool(memory, cores)
-	temporary := clamp(memory/32, 8*mib, gib)
-	small := clamp(temporary, 2*mib, 16*mib)
+	temporary := clamp(memory/64, 4*mib, gib)
+	small := min(temporary, 16*mib)
 	settings := []setting{
 		number("innodb_buffer_pool_size", pool),
 		number("innodb_buffer_pool_chunk_size", chunk),
@@ -40,6 +43,11 @@ func derive(memory, milliCPU int64) []setting {
 		// short and checkpoints rare.
 		number("innodb_redo_log_capacity", clamp(pool/4, 128*mib, 4*gib)/mib*mib),
 		number("innodb_log_buffer_size", clamp(memory/256, 4*mib, 64*mib)/mib*mib),
+		// mysqld would derive these from the cores of the node.
+		number("innodb_read_io_threads", clamp(cores, 2, 8)),
+		number("innodb_write_io_threads", clamp(cores, 2, 8)),
+		number("innodb_purge_threads", clamp(cores/4, 1, 4)),
+		{"innodb_log_writer_threads", logWriters(cores)},
 		number("max_connections", maxConnections(memory)),
 		number("table_open_cache", clamp(memory/mib, 400, 4000)),
 		number("table_open_cache_instances", clamp(cores*2, 2, 16)),
@@ -49,22 +57,30 @@ func derive(memory, milliCPU int64) []setting {
 		number("max_heap_table_size", small),
 		number("key_buffer_size", mib),
 		number("replica_parallel_workers", clamp(cores*2, 2, min(16, memory/(128*mib)))),
+		// Events that wait for a worker of the applier; a larger one is let
+		// through alone.
+		number("replica_pending_jobs_size_max", clamp(memory/16/mib*mib, 16*mib, 128*mib)),
 		// One entry takes some 64 bytes; MySQL 9.7 would keep ten million.
 		number("binlog_transaction_dependency_history_size", clamp(memory/(16*kib), 25000, 1000000)),
 	}
-	if memory < gib {
-		settings = append(settings, frugal...)
+	switch {
+	case memory < 512*mib:
+		settings = slices.Concat(settings, frugal, austere)
+	case memory < 2*gib:
+		settings = slices.Concat(settings, frugal, fuller)
 	}
 	return settings
 }
 
 // bufferPool derives size, chunk size and number of instances of the buffer
-// pool. Of the memory it gets 1/4 up to 512 MiB, 1/2 from there to 2 GiB, 2/3
-// to 8 GiB and 3/4 of what is above. mysqld rounds the size up to a multiple of
-// chunk times instances, so it is rounded down to one here.
+// pool. mysqld itself takes some 160 MiB (MySQL 9.7 with a small
+// performance_schema, measured); of the memory above that the pool gets 1/4 up
+// to 512 MiB, 1/2 from there to 2 GiB, 2/3 to 8 GiB and 3/4 of what is above.
+// mysqld rounds the size up to a multiple of chunk times instances, so it is
+// rounded down to one here.
 func bufferPool(memory, cores int64) (pool, chunk, instances int64) {
 	for _, step := range []struct{ from, to, numerator, denominator int64 }{
-		{0, 512 * mib, 1, 4}, {512 * mib, 2 * gib, 1, 2}, {2 * gib, 8 * gib, 2, 3}, {8 * gib, 1 << 62, 3, 4},
+		{160 * mib, 512 * mib, 1, 4}, {512 * mib, 2 * gib, 1, 2}, {2 * gib, 8 * gib, 2, 3}, {8 * gib, 1 << 62, 3, 4},
 	} {
 		if memory > step.from {
 			pool += (min(memory, step.to) - step.from) / step.denominator * step.numerator
@@ -82,18 +98,26 @@ func bufferPool(memory, cores int64) (pool, chunk, instances int64) {
 // maxConnections gives a fifth of the memory to connections, at 2 MiB each: a
 // thread's stack in use, the network buffer, one sort and one join buffer,
 // and its share of performance_schema.
-func maxConnections(memory int64) int64 { return clamp(memory/5/(2*mib), 30, 4000) }
+func maxConnections(memory int64) int64 { return clamp(memory/5/(2*mib), 25, 4000) }
+
+// logWriters switches the threads that write the redo log on where there are
+// cores to spare for them: they spin. 32 is the bound of mysqld itself (manual:
+// "innodb_log_writer_threads"), which counts the cores of the node, however.
+func logWriters(cores int64) string {
+	if cores >= 32 {
+		return "ON"
+	}
+	return "OFF"
+}
 
 // frugal makes performance_schema small. What the agent and the exporter read
 // stays: replication, clone, threads, connections and global status.
 var frugal = []setting{
 	{"performance_schema_accounts_size", "16"},
-	{"performance_schema_digests_size", "200"},
 	{"performance_schema_error_size", "0"},
 	{"performance_schema_events_stages_history_long_size", "0"},
 	{"performance_schema_events_stages_history_size", "0"},
 	{"performance_schema_events_statements_history_long_size", "0"},
-	{"performance_schema_events_statements_history_size", "2"},
 	{"performance_schema_events_transactions_history_long_size", "0"},
 	{"performance_schema_events_transactions_history_size", "0"},
 	{"performance_schema_events_waits_history_long_size", "0"},
@@ -116,10 +140,26 @@ var frugal = []setting{
 	{"performance_schema_max_table_handles", "400"},
 	{"performance_schema_max_table_instances", "400"},
 	{"performance_schema_max_table_lock_stat", "200"},
-	{"performance_schema_max_thread_instances", "150"},
 	{"performance_schema_session_connect_attrs_size", "256"},
 	{"performance_schema_users_size", "16"},
 }
+
+// fuller and austere complete frugal for containers that have some room and for
+// those that have none, where statements are not counted at all.
+var (
+	fuller = []setting{
+		{"performance_schema_digests_size", "1000"},
+		{"performance_schema_events_statements_history_size", "5"},
+		{"performance_schema_max_thread_instances", "300"},
+	}
+	austere = []setting{
+		{"performance_schema_digests_size", "0"},
+		{"performance_schema_events_statements_history_size", "0"},
+		{"performance_schema_max_stage_classes", "0"},
+		{"performance_schema_max_statement_classes", "0"},
+		{"performance_schema_max_thread_instances", "100"},
+	}
+)
 
 // clamp bounds n; low wins when the bounds cross.
 func clamp(n, low, high int64) int64 { return max(low, min(n, high)) }

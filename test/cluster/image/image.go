@@ -73,12 +73,7 @@ func assemble(spec Spec, layerFile string, packing Packing) (v1.Image, error) {
 	if err := writeLayer(spec, layerFile); err != nil {
 		return nil, err
 	}
-	options := []tarball.LayerOption{
-		tarball.WithMediaType(types.OCIUncompressedLayer), tarball.WithCompression(compression.None)}
-	if packing == Gzip {
-		options = []tarball.LayerOption{tarball.WithMediaType(types.OCILayer), tarball.WithCompression(compression.GZip)}
-	}
-	layer, err := tarball.LayerFromFile(layerFile, options...)
+	layer, err := newLayer(layerFile, packing)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +89,13 @@ func assemble(spec Spec, layerFile string, packing Packing) (v1.Image, error) {
 	file = file.DeepCopy()
 	file.OS, file.Architecture, file.Config = "linux", architecture, spec.Config
 	return mutate.ConfigFile(img, file)
+}
+
+func newLayer(file string, packing Packing) (v1.Layer, error) {
+	if packing == Plain {
+		return newPlainLayer(file)
+	}
+	return tarball.LayerFromFile(file, tarball.WithMediaType(types.OCILayer), tarball.WithCompression(compression.GZip))
 }
 
 func writeLayer(spec Spec, to string) error {

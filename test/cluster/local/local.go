@@ -30,8 +30,6 @@ type Cluster struct {
 	config.Cluster
 	// Daemons manages its programs.
 	Daemons daemon.Manager
-	// Images are what the nodes get.
-	Images []image.Archive
 	// Self is this program, which also serves volumes.
 	Self string
 	// Say reports progress.

@@ -14,12 +14,13 @@ import (
 
 	"github.com/moco-mysql/moco/test/cluster/command"
 	"github.com/moco-mysql/moco/test/cluster/config"
+	"github.com/moco-mysql/moco/test/cluster/image"
 	"github.com/moco-mysql/moco/test/cluster/network"
 )
 
-// Up starts what does not run yet and returns when the cluster is usable: nodes
+// Up starts what does not run yet, loads the images and returns when the cluster is usable: nodes
 // Ready, names resolved, volumes and the S3 server served.
-func (c *Cluster) Up(ctx context.Context) error {
+func (c *Cluster) Up(ctx context.Context, images []image.Archive) error {
 	began := time.Now()
 	if err := c.makeDirs(); err != nil {
 		return err
@@ -33,7 +34,7 @@ func (c *Cluster) Up(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.controlPlaneUp(gctx) })
 	for _, n := range config.Nodes() {
-		g.Go(func() error { return c.containerdUp(gctx, n) })
+		g.Go(func() error { return c.containerdUp(gctx, n, images) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -84,7 +85,7 @@ func (c *Cluster) ctr(n config.Node, args ...string) []string {
 	return append([]string{c.Bin["ctr"], "--address=" + c.ContainerdSocket(n), "--namespace=k8s.io"}, args...)
 }
 
-func (c *Cluster) containerdUp(ctx context.Context, n config.Node) error {
+func (c *Cluster) containerdUp(ctx context.Context, n config.Node, images []image.Archive) error {
 	if err := c.writeNode(n); err != nil {
 		return err
 	}
@@ -97,11 +98,19 @@ func (c *Cluster) containerdUp(ctx context.Context, n config.Node) error {
 	if err != nil {
 		return err
 	}
-	return c.LoadImages(ctx, n)
+	return c.loadNode(ctx, n, images)
 }
 
-// LoadImages loads into node n the images whose digest it does not have.
-func (c *Cluster) LoadImages(ctx context.Context, n config.Node) error {
+// LoadImages loads into each node the images whose digest it does not have.
+func (c *Cluster) LoadImages(ctx context.Context, images []image.Archive) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, n := range config.Nodes() {
+		g.Go(func() error { return c.loadNode(ctx, n, images) })
+	}
+	return g.Wait()
+}
+
+func (c *Cluster) loadNode(ctx context.Context, n config.Node, images []image.Archive) error {
 	ctx, cancel := context.WithTimeout(ctx, loadLimit)
 	defer cancel()
 	listed, err := command.Output(ctx, c.ctr(n, "images", "list")...)
@@ -114,7 +123,7 @@ func (c *Cluster) LoadImages(ctx context.Context, n config.Node) error {
 			have[f[0]] = f[2]
 		}
 	}
-	for _, a := range c.Images {
+	for _, a := range images {
 		if have[a.Name] == a.Digest {
 			continue
 		}

@@ -14,11 +14,13 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/moco-mysql/moco/test/cluster/config"
+	"github.com/moco-mysql/moco/test/cluster/image"
 	"github.com/moco-mysql/moco/test/cluster/network"
 	"github.com/moco-mysql/moco/test/cluster/preflight"
 	"github.com/moco-mysql/moco/test/cluster/volume"
@@ -68,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&p.repo, "repo", ".", "the checkout")
 	flags.StringVar(&p.output, "output", "", "where kubeconfig, s3.env and logs go (default REPO/_output/local)")
 	flags.StringVar(&p.state, "state", config.StateDir, "where the cluster keeps its data")
-	flags.BoolVar(&p.withoutProduct, "without-product", false, "do without this project's own images when they do not compile")
+	flags.BoolVar(&p.withoutProduct, "without-product", false, "do without this project's own images (load-images brings them later)")
 	if len(args) == 0 {
 		return usageError(flags, errors.New("no command"))
 	}
@@ -123,10 +125,27 @@ func up(ctx context.Context, p *program, _ []string) error {
 	if err != nil {
 		return err
 	}
-	if err := p.buildImages(ctx, c); err != nil {
+	g, gctx := errgroup.WithContext(ctx)
+	var product []image.Archive
+	g.Go(func() error {
+		var err error
+		if p.withoutProduct {
+			return nil
+		}
+		product, err = p.productImages(gctx)
+		return err
+	})
+	g.Go(func() error {
+		images, err := p.systemImages(gctx, c)
+		if err != nil {
+			return err
+		}
+		return c.Up(gctx, images)
+	})
+	if err := g.Wait(); err != nil {
 		return err
 	}
-	return c.Up(ctx)
+	return c.LoadImages(ctx, product)
 }
 
 func down(ctx context.Context, p *program, _ []string) error {
@@ -146,15 +165,11 @@ func loadImages(ctx context.Context, p *program, _ []string) error {
 	if err != nil {
 		return err
 	}
-	if err := p.buildImages(ctx, c); err != nil {
+	images, err := p.productImages(ctx)
+	if err != nil {
 		return err
 	}
-	for _, n := range config.Nodes() {
-		if err := c.LoadImages(ctx, n); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.LoadImages(ctx, images)
 }
 
 func nodeCut(ctx context.Context, _ *program, args []string) error {

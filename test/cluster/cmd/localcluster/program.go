@@ -75,34 +75,46 @@ func (p *program) cluster(ctx context.Context) (*local.Cluster, error) {
 	return c, nil
 }
 
-// buildImages builds what the nodes get.
-func (p *program) buildImages(ctx context.Context, c *local.Cluster) error {
+// systemImages builds the images of the cluster itself and of MySQL.
+func (p *program) systemImages(ctx context.Context, c *local.Cluster) ([]image.Archive, error) {
 	p.say("building images")
 	rootfs, err := shell.Output(ctx, filepath.Join(p.repo, "hack/mysql-rootfs.sh"))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s := image.Sources{Repo: p.repo, Build: filepath.Join(p.output, "build"), CoreDNS: c.Bin["coredns"], MySQL: lastLine(rootfs)}
+	s := p.sources()
+	s.CoreDNS, s.MySQL = c.Bin["coredns"], lastLine(rootfs)
 	specs, err := s.Cluster(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	product, err := s.Product(ctx)
-	if err != nil && !p.withoutProduct {
-		return err
-	}
+	return p.store(specs)
+}
+
+// productImages builds the images of this project's own programs.
+func (p *program) productImages(ctx context.Context) ([]image.Archive, error) {
+	specs, err := p.sources().Product(ctx)
 	if err != nil {
-		p.say("WARNING: going on without this project's own images: %v", err)
+		return nil, err
 	}
+	return p.store(specs)
+}
+
+func (p *program) sources() image.Sources {
+	return image.Sources{Repo: p.repo, Build: filepath.Join(p.output, "build")}
+}
+
+func (p *program) store(specs []image.Spec) ([]image.Archive, error) {
 	store := image.Store{Dir: filepath.Join(p.cache(), "images"), Say: p.say}
-	for _, spec := range append(specs, product...) {
+	var archives []image.Archive
+	for _, spec := range specs {
 		a, err := store.Get(spec)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		c.Images = append(c.Images, a)
+		archives = append(archives, a)
 	}
-	return nil
+	return archives, nil
 }
 
 func lastLine(s string) string {

@@ -39,7 +39,7 @@ var errLeaseLost = errors.New("the lease was lost")
 
 // run serves the endpoints and, while leading, the controllers.
 func run(ctx context.Context, o *options) error {
-	config, err := clientcmd.BuildConfigFromFlags("", o.kubeconfig)
+	config, err := restConfig(o.kubeconfig)
 	if err != nil {
 		return fmt.Errorf("configuring the Kubernetes client: %w", err)
 	}
@@ -66,6 +66,14 @@ func run(ctx context.Context, o *options) error {
 		err = cause
 	}
 	return err
+}
+
+// restConfig reads a kubeconfig, or what a Pod is given.
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		return rest.InClusterConfig()
+	}
+	return clientcmd.BuildConfigFromFlags("", kubeconfig)
 }
 
 // lead runs the controllers while this process holds the lease. The lease is released on the way out, so that the other

@@ -132,11 +132,11 @@ func (in *instance) sweep(ctx context.Context) error {
 	if start == "" || !in.reachable() {
 		return nil // a mysqld that takes no connections yet has no sessions
 	}
-	session, err := in.connect(ctx)
+	session, err := in.borrow(ctx)
 	if err != nil {
 		return err
 	}
-	defer in.release(session)
+	defer in.giveBack(ctx, session)
 	patience, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
 	tick := time.NewTicker(sweepInterval)

@@ -24,11 +24,11 @@ func (in *instance) follow(ctx context.Context, req *api.FollowRequest) (api.Rep
 	if err := checkFollow(d, req); err != nil {
 		return api.Reply{}, err
 	}
-	session, err := in.connect(ctx)
+	session, err := in.borrow(ctx)
 	if err != nil {
 		return api.Reply{}, err
 	}
-	defer in.release(session)
+	defer in.giveBack(ctx, session)
 	report, err := session.Read(ctx, nil)
 	if err != nil {
 		return api.Reply{}, unavailable("reading the server's state", err)

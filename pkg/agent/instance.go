@@ -50,6 +50,9 @@ type instance struct {
 	// sessions of this agent process, by connection id; markers waits for the ones that commit a marker.
 	sessions map[int64]struct{}
 	markers  int
+	// spare is the session that the last command gave back, and spareStart the start of mysqld it belongs to.
+	spare      *mysql.Session
+	spareStart string
 	// noted are what was last done to the running mysqld.
 	noted noted
 }
@@ -136,6 +139,9 @@ func (in *instance) isServer(before, next supervise.State) bool {
 func (in *instance) close() {
 	in.cancel()
 	in.work.Wait()
+	if in.spare != nil {
+		in.spare.Close()
+	}
 	if err := in.closeFile(); err != nil {
 		klog.FromContext(in.ctx).Error(err, "Closing the state file failed")
 	}
@@ -205,6 +211,40 @@ func (in *instance) connect(ctx context.Context) (*mysql.Session, error) {
 	defer in.agent.mu.Unlock()
 	in.sessions[session.ID()] = struct{}{}
 	return session, nil
+}
+
+// borrow returns a session for a command: the one that the last command gave back, if it still works. While a statement
+// on an account waits for an acknowledgement nobody can log in, and commands must get through then, too. The caller gives
+// it back with giveBack and leaves no session variable changed.
+func (in *instance) borrow(ctx context.Context) (*mysql.Session, error) {
+	start := in.serverStart()
+	in.agent.mu.Lock()
+	session, of := in.spare, in.spareStart
+	in.spare = nil
+	in.agent.mu.Unlock()
+	if session == nil {
+		return in.connect(ctx)
+	}
+	patience, cancel := context.WithTimeout(ctx, in.cfg.StatementTimeout)
+	defer cancel()
+	if of == start && session.Exec(patience, "DO 0") == nil {
+		return session, nil
+	}
+	in.release(session)
+	return in.connect(ctx)
+}
+
+// giveBack keeps the session of a command for the next one, unless its context has ended: it was killed then.
+func (in *instance) giveBack(ctx context.Context, session *mysql.Session) {
+	in.agent.mu.Lock()
+	kept := ctx.Err() == nil && in.spare == nil
+	if kept {
+		in.spare, in.spareStart = session, in.serverStartLocked()
+	}
+	in.agent.mu.Unlock()
+	if !kept {
+		in.release(session)
+	}
 }
 
 // release closes a session of connect.

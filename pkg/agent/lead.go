@@ -27,11 +27,11 @@ func (in *instance) lead(ctx context.Context, req *api.LeadRequest) (api.Reply, 
 	if req.AckCount < 0 || req.AckCount > maxAckCount {
 		return api.Reply{}, refuse(api.ErrorInvalid, "ackCount %d is not in 0 to %d", req.AckCount, maxAckCount)
 	}
-	session, err := in.connect(ctx)
+	session, err := in.borrow(ctx)
 	if err != nil {
 		return api.Reply{}, err
 	}
-	defer in.release(session)
+	defer in.giveBack(ctx, session)
 	report, err := session.Read(ctx, forcedNames())
 	if err != nil {
 		return api.Reply{}, unavailable("reading the server's state", err)

@@ -167,11 +167,11 @@ func (in *instance) ensureMember(ctx context.Context, req *api.EnsureAccountRequ
 	if accepted {
 		return in.unchanged(), nil
 	}
-	session, err := in.connect(ctx)
+	session, err := in.borrow(ctx)
 	if err != nil {
 		return api.Reply{}, err
 	}
-	defer in.release(session)
+	defer in.giveBack(ctx, session)
 	if err := ensureAccount(ctx, session, spec, req.Password); err != nil {
 		return api.Reply{}, unavailable("making the account", err)
 	}

@@ -22,11 +22,11 @@ func (in *instance) open(ctx context.Context, req *api.OpenRequest) (api.Reply, 
 	if req.Record.Phase != v1beta1.RecordOpened || req.Record.Primary == nil || req.Record.LastOpened == nil {
 		return api.Reply{}, refuse(api.ErrorPrecondition, "the record of epoch %d is not opened", req.Record.Epoch)
 	}
-	session, err := in.connect(ctx)
+	session, err := in.borrow(ctx)
 	if err != nil {
 		return api.Reply{}, err
 	}
-	defer in.release(session)
+	defer in.giveBack(ctx, session)
 	report, err := session.Read(ctx, forcedNames())
 	if err != nil {
 		return api.Reply{}, unavailable("reading the server's state", err)

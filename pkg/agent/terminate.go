@@ -69,11 +69,11 @@ func (in *instance) stopCleanly(start string) error {
 // closeToClients ends all sessions, makes the server read-only and returns nil once it has twice seen that nobody is
 // left and nothing waits.
 func (in *instance) closeToClients(ctx context.Context) error {
-	session, err := in.connect(ctx)
+	session, err := in.borrow(ctx)
 	if err != nil {
 		return err
 	}
-	defer in.release(session)
+	defer in.giveBack(ctx, session)
 	// super_read_only waits for commits in progress, at most for the session's lock_wait_timeout.
 	if err := session.SetGlobal(ctx, "offline_mode=ON", "super_read_only=ON"); err != nil {
 		return fmt.Errorf("closing to clients: %w", err)

@@ -4,10 +4,13 @@
 package mysqld_test
 
 import (
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,7 +52,8 @@ func TestClone(t *testing.T) {
 		}
 	})
 	t.Run("a donor that goes away fails the clone, which can be begun again", func(t *testing.T) {
-		status := failedClone(t, c, recipient, throttled(t, donor, 8<<20, func(relay *relay) { relay.stall() }, c))
+		source, _ := throttled(t, c, donor, 8<<20)
+		status := failedClone(t, c, recipient, source)
 		if status.Task.Busy || status.Task.BytesDone == 0 {
 			t.Errorf("status %s", mysqld.Describe(status))
 		}
@@ -107,10 +111,9 @@ func donorBusy(t *testing.T, c *mysqld.Cluster, donor, recipient *mysqld.Instanc
 	other := mysqld.NewInstance(t, &lab, "other")
 	other.Start()
 	c.Do(other, api.CommandConfigure, c.Configuration(other))
-	stalled := make(chan struct{})
-	source := throttled(t, donor, 8<<20, func(*relay) { close(stalled) }, c)
+	source, reached := throttled(t, c, donor, 8<<20)
 	c.Do(other, api.CommandClone, &api.CloneRequest{Donor: source})
-	<-stalled
+	<-reached
 	status := failedClone(t, c, recipient, c.Donor(donor))
 	if !status.Task.Busy {
 		t.Errorf("status %s", mysqld.Describe(status))
@@ -118,29 +121,68 @@ func donorBusy(t *testing.T, c *mysqld.Cluster, donor, recipient *mysqld.Instanc
 	other.Crash()
 }
 
-// relay passes a donor's connections on and can stop to.
-type relay struct {
-	t       *testing.T
-	stopped chan struct{}
-}
-
-func (r *relay) stall() {}
-
 // throttled is the donor behind a relay that passes on so many bytes from it and then nothing any more, while the
-// connections stay open; reached is called then.
-func throttled(t *testing.T, donor *mysqld.Instance, limit int64, reached func(*relay), c *mysqld.Cluster) api.Source {
+// connections stay open. The channel is closed when that point is reached.
+func throttled(t *testing.T, c *mysqld.Cluster, donor *mysqld.Instance, limit int64) (api.Source, <-chan struct{}) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{t: t, stopped: make(chan struct{})}
+	r := &relay{donor: donor.Endpoint("", "").Address, limit: limit, reached: make(chan struct{}), over: make(chan struct{})}
 	t.Cleanup(func() {
+		close(r.over)
 		_ = listener.Close()
-		close(r.stopped)
 	})
-	go r.serve(listener, donor.Endpoint("", "").Address, limit, reached)
+	go r.serve(listener)
 	source := c.Donor(donor)
 	source.Port = int32(listener.Addr().(*net.TCPAddr).Port)
-	return source
+	return source, r.reached
+}
+
+type relay struct {
+	donor         string
+	limit         int64
+	passed        atomic.Int64
+	once          sync.Once
+	reached, over chan struct{}
+}
+
+func (r *relay) serve(listener net.Listener) {
+	for {
+		client, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", r.donor)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		go func() {
+			_, _ = io.Copy(server, client)
+			_ = server.Close()
+		}()
+		go r.pass(client, server)
+	}
+}
+
+// pass copies from the donor up to the limit of all connections together.
+func (r *relay) pass(client, server net.Conn) {
+	defer func() { _ = client.Close() }()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buffer)
+		if err != nil {
+			return
+		}
+		if r.passed.Add(int64(n)) > r.limit {
+			r.once.Do(func() { close(r.reached) })
+			<-r.over
+			return
+		}
+		if _, err := client.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
 }

@@ -30,8 +30,11 @@ func TestNothingBelowThePromiseIsCarriedOut(t *testing.T) {
 		want  api.ErrorReason
 	}{
 		"an epoch below the promise": {
-			alter: func(e *api.Envelope, r *v1beta1.ReplicationRecord) { *r = older; e.Epoch, e.Claim = older.Epoch, older.Claim },
-			want:  api.ErrorStaleEpoch,
+			alter: func(e *api.Envelope, r *v1beta1.ReplicationRecord) {
+				*r = older
+				e.Epoch, e.Claim = older.Epoch, older.Claim
+			},
+			want: api.ErrorStaleEpoch,
 		},
 		"another claim of the promised epoch": {
 			alter: func(e *api.Envelope, r *v1beta1.ReplicationRecord) { e.Claim, r.Claim = "another", "another" }, want: api.ErrorStaleEpoch,
@@ -55,8 +58,10 @@ func TestNothingBelowThePromiseIsCarriedOut(t *testing.T) {
 			alter: func(_ *api.Envelope, r *v1beta1.ReplicationRecord) { r.Version++ }, want: api.ErrorInvalid,
 		},
 		"a record that chose somebody else": {
-			alter: func(_ *api.Envelope, r *v1beta1.ReplicationRecord) { r.Primary = &v1beta1.Member{Incarnation: "another"} },
-			want:  api.ErrorPrecondition,
+			alter: func(_ *api.Envelope, r *v1beta1.ReplicationRecord) {
+				r.Primary = &v1beta1.Member{Incarnation: "another"}
+			},
+			want: api.ErrorPrecondition,
 		},
 	}
 	check := func(t *testing.T) {
@@ -116,10 +121,10 @@ func TestAPromiseLeavesNoStatementOfAnEarlierCommandBehind(t *testing.T) {
 		t.Error("mysqld was restarted for a session that can be killed")
 	}
 
-	// A session that waits for an acknowledgement does not end by KILL.
+	// A session that waits for an acknowledgement does not end by KILL. This one even keeps everybody from logging in.
 	c.Lead(i, 1)
-	commit(i.Session(adminEndpoint(i, password)), "CREATE USER waits@localhost")
 	watcher := i.Session(i.Endpoint("root", c.Passwords["root"]))
+	commit(i.Session(adminEndpoint(i, password)), "CREATE USER waits@localhost")
 	awaitSQL(t, watcher, "1", waits)
 	c.Next(1, i)
 	c.Do(i, api.CommandPromise, &api.PromiseRequest{Record: c.Record})

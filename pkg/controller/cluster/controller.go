@@ -301,9 +301,7 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 	}
 	c.listen(ctx, w)
 	c.observe(w)
-	if err := c.settle(ctx, w); err != nil {
-		return 0, err
-	}
+	settleErr := c.settle(ctx, w)
 	c.observe(w)
 	configured, configureErr := c.configure(ctx, w)
 	plan := topology.Decide(topology.Desired{Replicas: cluster.Spec.Replicas}, w.seen)
@@ -319,7 +317,7 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 	if configured || acted {
 		plan.Requeue = soon
 	}
-	return plan.Requeue, errors.Join(configureErr, executeErr, out.objects, publishErr)
+	return plan.Requeue, errors.Join(settleErr, configureErr, executeErr, out.objects, publishErr)
 }
 
 // notYet is the decision of a sync that could not begin.

@@ -77,7 +77,8 @@ func (w *world) routable(i *topology.Instance, pod *corev1.Pod, known []*discove
 	if i.Name == opened.Primary.Name {
 		return i.Agent.Incarnation == opened.Primary.Incarnation
 	}
-	return !i.Stopping && stateOf(w, i) == v1beta1.StateServing
+	// A replica that was opened goes on serving reads while its source is away.
+	return !i.Stopping && i.Agent.Server != nil && !i.Agent.Server.OfflineMode && topology.IsVoter(w.seen.Record, i.Agent.Incarnation)
 }
 
 // routed reports whether one of the Service's slices names the Pod.

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -58,25 +59,22 @@ func (c *Controller) optionsOf(ctx context.Context, cluster *v1beta1.MySQLCluste
 	return merged, nil, nil
 }
 
-// settle finds the options to use: those asked for if they pass every check, else the last ones that did.
+// settle finds the options to use: those asked for if they pass every check, else the last ones that did. An error means
+// that a check could not be made; the settings are of use all the same.
 func (c *Controller) settle(ctx context.Context, w *world) error {
 	wanted, problem, err := c.optionsOf(ctx, w.cluster)
-	if err != nil {
-		return err
-	}
-	if problem == nil {
+	w.settings.asking = err != nil
+	if problem == nil && err == nil {
 		problem, w.settings.asking, err = c.verdict(ctx, w, wanted)
-		if err != nil {
-			return err
-		}
 	}
 	w.settings.problem = problem
 	if problem == nil && !w.settings.asking {
 		w.settings.options = wanted
-		return nil
+		return err
 	}
-	w.settings.options, err = c.lastGood(ctx, w.cluster)
-	return err
+	good, goodErr := c.lastGood(ctx, w.cluster)
+	w.settings.options = good
+	return errors.Join(err, goodErr)
 }
 
 // lastGood returns the options that were accepted last, as published in the cluster's own ConfigMap; nil without any.
@@ -118,7 +116,8 @@ func (c *Controller) verdict(ctx context.Context, w *world, options map[string]s
 	if !version.AtLeast(mycnf.MinVersion) {
 		return &invalid{"ImageTooOld", fmt.Sprintf("spec.image: %s holds MySQL %s; the oldest supported is %s", w.cluster.Spec.Image, version, mycnf.MinVersion)}, false, nil
 	}
-	text := renderOptions(w.cluster, ordinal, version, options)
+	// Judged once for all instances: their files differ in nothing that mysqld could refuse.
+	text := renderOptions(w.cluster, 0, version, options)
 	key := digest(text)
 	message, known := w.memory.verdicts[key]
 	if !known {
@@ -144,9 +143,13 @@ func (c *Controller) askMysqld(ctx context.Context, w *world, ordinal int32, tex
 	if client == nil {
 		return "", fmt.Errorf("asking mysqld about the options: the agent of %s is gone", pod.Name)
 	}
-	reply, err := client.Command(ctx, api.CommandValidate, &api.ValidateRequest{
-		Envelope: api.Envelope{DeadlineMillis: validateDeadline.Milliseconds()}, MyCnf: text,
-	})
+	status, cause := c.fleet.report(pod.UID)
+	if status == nil {
+		return "", fmt.Errorf("asking mysqld about the options: %s: %s", pod.Name, cause)
+	}
+	request := &api.ValidateRequest{Envelope: api.Envelope{DeadlineMillis: validateDeadline.Milliseconds()}, MyCnf: text}
+	request.Epoch, request.Claim = status.PromisedEpoch, status.PromisedClaim
+	reply, err := client.Command(ctx, api.CommandValidate, request)
 	if err != nil {
 		return "", fmt.Errorf("asking mysqld of %s about the options: %w", pod.Name, err)
 	}

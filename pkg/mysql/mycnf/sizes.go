@@ -33,8 +33,6 @@ func derive(memory, milliCPU int64) []setting {
 	}
 	cores := max(1, (milliCPU+999)/1000)
 	pool, chunk, instances := bufferPool(memory, cores)
-	temporary := clamp(memory/64, 4*mib, gib)
-	small := min(temporary, 16*mib)
 	settings := []setting{
 		number("innodb_buffer_pool_size", pool),
 		number("innodb_buffer_pool_chunk_size", chunk),
@@ -52,9 +50,6 @@ func derive(memory, milliCPU int64) []setting {
 		number("table_open_cache", clamp(memory/mib, 400, 4000)),
 		number("table_open_cache_instances", clamp(cores*2, 2, 16)),
 		number("table_definition_cache", clamp(memory/mib/2+400, 528, 2000)),
-		number("temptable_max_ram", temporary/mib*mib),
-		number("tmp_table_size", small),
-		number("max_heap_table_size", small),
 		number("key_buffer_size", mib),
 		number("replica_parallel_workers", clamp(cores*2, 2, min(16, memory/(128*mib)))),
 		// Events that wait for a worker of the applier; a larger one is let
@@ -63,6 +58,7 @@ func derive(memory, milliCPU int64) []setting {
 		// One entry takes some 64 bytes; MySQL 9.7 would keep ten million.
 		number("binlog_transaction_dependency_history_size", clamp(memory/(16*kib), 25000, 1000000)),
 	}
+	settings = append(settings, temporaryTables(memory)...)
 	switch {
 	case memory < 512*mib:
 		settings = slices.Concat(settings, frugal, austere)
@@ -93,6 +89,23 @@ func bufferPool(memory, cores int64) (pool, chunk, instances int64) {
 	}
 	unit := chunk * instances
 	return pool / unit * unit, chunk, instances
+}
+
+// temporaryTables bounds the internal temporary tables of queries. With the
+// default engine, TempTable, each session keeps 1 MiB of temptable_max_ram once
+// it has used any, and when other sessions have used it up, a common table
+// expression that is recursive or is referenced twice fails with "Table …
+// doesn't exist" instead of going to disk (seen with 9.7.4). So a container
+// that cannot afford the least value of the server's own, 1 GiB, uses the
+// engine MEMORY for them, whose tables have a bound each and go to disk beyond
+// it.
+func temporaryTables(memory int64) []setting {
+	size := clamp(memory/64/mib*mib, 4*mib, 16*mib)
+	settings := []setting{number("tmp_table_size", size), number("max_heap_table_size", size)}
+	if memory < 4*gib {
+		return append(settings, setting{"internal_tmp_mem_storage_engine", "MEMORY"})
+	}
+	return append(settings, number("temptable_max_ram", clamp(memory/16/mib*mib, gib, 4*gib)))
 }
 
 // maxConnections gives a fifth of the memory to connections, at 2 MiB each: a

@@ -43,6 +43,7 @@ func (g Groups) Make(name string) ([]string, error) {
 	for _, root := range g.Roots {
 		dir := root
 		for part := range strings.SplitSeq(name, "/") {
+			delegate(dir)
 			dir = filepath.Join(dir, part)
 			if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 				return nil, fmt.Errorf("making a control group: %w", err)
@@ -54,6 +55,17 @@ func (g Groups) Make(name string) ([]string, error) {
 		procs = append(procs, filepath.Join(dir, "cgroup.procs"))
 	}
 	return procs, nil
+}
+
+// delegate lets the group's children use every controller that it has: on v2
+// kubelet refuses a parent without them (cgroups(7), cgroup.subtree_control). On
+// v1 there is nothing to delegate, and what one controller refuses is not held
+// against the others: kubelet names those that it misses.
+func delegate(dir string) {
+	controllers, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+	for name := range strings.FieldsSeq(string(controllers)) {
+		_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+name), 0o644)
+	}
 }
 
 func inheritCpuset(dir string) error {

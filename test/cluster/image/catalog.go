@@ -61,15 +61,16 @@ func (s Sources) Cluster(ctx context.Context) ([]Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []Spec{
+	return append([]Spec{
 		program(Pause, nobody, "/pause", File{From: pause, To: "/pause"}),
 		program(CoreDNS, nobody, "/coredns", File{From: s.CoreDNS, To: "/coredns"}),
 		program(NoMySQL, mysqlUser, "/pause", File{From: pause, To: "/pause"}),
 		program(OldMySQL, mysqlUser, "/usr/sbin/mysqld", File{From: old, To: "/usr/sbin/mysqld"}),
-		s.mysql(),
-		s.exporter(),
-	}, nil
+	}, s.Instances()...), nil
 }
+
+// Instances returns the images of other projects that a MySQL cluster runs.
+func (s Sources) Instances() []Spec { return []Spec{s.mysql(), s.exporter()} }
 
 // Product returns the images of this project's own programs, compiled now.
 func (s Sources) Product(ctx context.Context) ([]Spec, error) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -75,8 +76,12 @@ func writeFile(t *tar.Writer, f File) error {
 	return err
 }
 
-// WriteTree writes a layer of everything below root, with its owners and modes
-// but without times. Device nodes are left out: the runtime makes those.
+// emptyDirs stay empty in an image: the runtime fills some of them, and tests
+// that ran in the root file system may have left something in the others.
+var emptyDirs = []string{"dev", "proc", "sys", "tmp", "var/tmp", "root", "run/mysqld", "var/lib/mysql", "var/lib/mysql-files"}
+
+// WriteTree writes a layer of everything below root but the content of
+// emptyDirs, with owners and modes but without times.
 func WriteTree(w io.Writer, root string) error {
 	buffered := bufio.NewWriterSize(w, 1<<20)
 	t := tar.NewWriter(buffered)
@@ -89,6 +94,9 @@ func WriteTree(w io.Writer, root string) error {
 		if err != nil {
 			return err
 		}
+		if slices.Contains(emptyDirs, path.Dir(rel)) {
+			return skip(d)
+		}
 		return writeEntry(t, name, rel, d)
 	})
 	if err != nil {
@@ -98,6 +106,13 @@ func WriteTree(w io.Writer, root string) error {
 		return fmt.Errorf("writing a layer of %s: %w", root, err)
 	}
 	return buffered.Flush()
+}
+
+func skip(d fs.DirEntry) error {
+	if d.IsDir() {
+		return fs.SkipDir
+	}
+	return nil
 }
 
 func writeEntry(t *tar.Writer, name, rel string, d fs.DirEntry) error {

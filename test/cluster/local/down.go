@@ -22,19 +22,22 @@ import (
 // links, namespaces, control groups and data. It goes on when a part fails and
 // returns all that failed; what is gone already is no error.
 func (c *Cluster) Down(ctx context.Context) error {
-	var failed []error
-	// The keeper first: nothing may mount a volume while volumes are unmounted.
-	for _, name := range append([]string{config.Keeper}, c.Daemons.Names()...) {
-		failed = append(failed, c.Daemons.Stop(ctx, name))
-	}
-	failed = append(failed,
+	// Asked first: where the shims' sockets are is written below State.
+	sockets, err := shimSockets(c.State)
+	failed := []error{
+		err,
+		// Nothing may mount a volume while volumes are unmounted.
+		c.Daemons.Stop(ctx, config.Keeper),
 		c.Daemons.Groups.Kill(ctx, config.CgroupName, killLimit),
 		unmountBelow(c.State),
 		detachBelow(ctx, c.State),
 		network.Down(ctx),
+		restoreForwarding(c.Path(forwardingBefore)),
+		removeAll(sockets),
+		removeMentions(cniResults, c.State),
 		removeBelow(c.State),
-		os.RemoveAll(c.KubeconfigFile()),
-		os.RemoveAll(c.Output+"/s3.env"))
+		removeAll([]string{c.KubeconfigFile(), c.S3EnvFile()}),
+	}
 	return errors.Join(failed...)
 }
 

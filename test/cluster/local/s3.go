@@ -13,6 +13,9 @@ import (
 	"github.com/moco-mysql/moco/test/cluster/config"
 )
 
+// S3EnvFile holds the S3 server's address and credentials.
+func (c *Cluster) S3EnvFile() string { return filepath.Join(c.Output, "s3.env") }
+
 type keyPair struct{ access, secret string }
 
 // s3Keys makes the S3 server's credentials once and writes them, with what else
@@ -33,7 +36,7 @@ func (c *Cluster) s3Keys() (keyPair, error) {
 	k := keyPair{access: f[0], secret: f[1]}
 	env := fmt.Sprintf("AWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\nAWS_REGION=us-east-1\nAWS_ENDPOINT_URL=%s\n",
 		k.access, k.secret, config.S3Endpoint())
-	if err := os.WriteFile(filepath.Join(c.Output, "s3.env"), []byte(env), 0o600); err != nil {
+	if err := os.WriteFile(c.S3EnvFile(), []byte(env), 0o600); err != nil {
 		return keyPair{}, fmt.Errorf("writing S3 credentials: %w", err)
 	}
 	return k, nil

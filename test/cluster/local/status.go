@@ -36,7 +36,7 @@ func (c *Cluster) Status(_ context.Context, w io.Writer) error {
 			fmt.Fprintf(w, "%-26s -\n", d.Name)
 			continue
 		}
-		fmt.Fprintf(w, "%-26s running, pid %d\n", d.Name, pid)
+		fmt.Fprintf(w, "%-26s running, pid %d, %d MiB\n", d.Name, pid, residentMiB(pid))
 	}
 	for _, n := range config.Nodes() {
 		if network.IsCut(n) {
@@ -50,6 +50,19 @@ func (c *Cluster) Status(_ context.Context, w io.Writer) error {
 		return fmt.Errorf("%d of %d daemons do not run", dead, len(all))
 	}
 	return nil
+}
+
+// residentMiB is the process's resident memory; 0 when it has ended.
+func residentMiB(pid int) int {
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0
+	}
+	var size, resident int // proc(5): in pages
+	if _, err := fmt.Sscan(string(statm), &size, &resident); err != nil {
+		return 0
+	}
+	return resident * os.Getpagesize() >> 20
 }
 
 // StartAPI starts the API server again and waits until it serves.

@@ -28,6 +28,9 @@ func (c *Cluster) Up(ctx context.Context, images []image.Archive) error {
 	if err := c.makeKeys(); err != nil {
 		return err
 	}
+	if err := saveForwarding(c.Path(forwardingBefore)); err != nil {
+		return err
+	}
 	if err := network.Up(ctx); err != nil {
 		return err
 	}
@@ -149,8 +152,12 @@ func (c *Cluster) nodesUp(ctx context.Context) error {
 	return nil
 }
 
-// servicesUp starts the keeper of the volumes and the S3 server.
+// servicesUp starts the keeper of the volumes and the S3 server. The keeper is
+// started anew each time: it is this program, which may have been built anew.
 func (c *Cluster) servicesUp(ctx context.Context) error {
+	if err := c.Daemons.Stop(ctx, config.Keeper); err != nil {
+		return err
+	}
 	if err := c.Daemons.Start(c.Keeper(c.Self)); err != nil {
 		return err
 	}

@@ -15,16 +15,16 @@ import (
 // WriteKubeconfig writes a kubeconfig with everything in it, for the identity
 // whose files are called id in dir.
 func WriteKubeconfig(path, server, dir, id string) error {
-	read := func(name string) []byte {
-		content, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			return nil // clientcmd refuses the empty value when it is used
+	content := map[string][]byte{}
+	for _, name := range []string{"ca.crt", id + ".crt", id + ".key"} {
+		var err error
+		if content[name], err = os.ReadFile(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("writing a kubeconfig: %w", err)
 		}
-		return content
 	}
 	c := clientcmdapi.NewConfig()
-	c.Clusters["local"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: read("ca.crt")}
-	c.AuthInfos[id] = &clientcmdapi.AuthInfo{ClientCertificateData: read(id + ".crt"), ClientKeyData: read(id + ".key")}
+	c.Clusters["local"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: content["ca.crt"]}
+	c.AuthInfos[id] = &clientcmdapi.AuthInfo{ClientCertificateData: content[id+".crt"], ClientKeyData: content[id+".key"]}
 	c.Contexts["local"] = &clientcmdapi.Context{Cluster: "local", AuthInfo: id}
 	c.CurrentContext = "local"
 	if err := clientcmd.WriteToFile(*c, path); err != nil {

@@ -23,7 +23,10 @@ type Tool struct {
 	Module string
 	// Programs are the packages to build, by the name of the program.
 	Programs map[string]string
-	// Version is set by Locate.
+	// VersionVar is the variable that tells the program its version, when it
+	// does not read that from its module.
+	VersionVar string
+	// Version is what go.mod pins.
 	Version string
 }
 
@@ -39,8 +42,8 @@ func Tools() []Tool {
 	}
 	return []Tool{
 		{Name: "etcd", Module: "go.etcd.io/etcd/server/v3", Programs: map[string]string{"etcd": "go.etcd.io/etcd/server/v3"}},
-		{Name: "kubernetes", Module: "k8s.io/kubernetes", Programs: kube},
-		{Name: "containerd", Module: "github.com/containerd/containerd/v2", Programs: ctr},
+		{Name: "kubernetes", Module: "k8s.io/kubernetes", Programs: kube, VersionVar: "k8s.io/component-base/version.gitVersion"},
+		{Name: "containerd", Module: "github.com/containerd/containerd/v2", Programs: ctr, VersionVar: "github.com/containerd/containerd/v2/version.Version"},
 		{Name: "coredns", Module: "github.com/coredns/coredns", Programs: map[string]string{"coredns": "github.com/coredns/coredns"}},
 		{Name: "versitygw", Module: "github.com/versity/versitygw", Programs: map[string]string{"versitygw": "github.com/versity/versitygw/cmd/versitygw"}},
 	}
@@ -89,8 +92,8 @@ func (c Cache) build(ctx context.Context, t Tool, pkg, to string) error {
 		return fmt.Errorf("building %s: %w", pkg, err)
 	}
 	stamp := ""
-	if t.Name == "kubernetes" {
-		stamp = " -X k8s.io/component-base/version.gitVersion=" + t.Version
+	if t.VersionVar != "" {
+		stamp = " -X " + t.VersionVar + "=" + t.Version
 	}
 	_, err := command.Output(ctx, "env", "CGO_ENABLED=0", "GOFLAGS=-mod=mod -trimpath",
 		"go", "-C", filepath.Join(c.ToolsDir, t.Name), "build", "-ldflags=-s -w"+stamp, "-o", to+".partial", pkg)

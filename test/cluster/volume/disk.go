@@ -40,29 +40,38 @@ func (d Disks) image(name string) string { return filepath.Join(d.ImageDir, name
 // Make makes the volume of size bytes on node and returns its mount point. What
 // an interrupted call left is taken over.
 func (d Disks) Make(ctx context.Context, node, name string, size int64) (string, error) {
-	if err := d.checkSpace(); err != nil {
-		return "", fmt.Errorf("making volume %s: %w", name, err)
-	}
-	point := d.MountPoint(node, name)
-	if err := os.MkdirAll(point, 0o755); err != nil {
-		return "", fmt.Errorf("making volume %s: %w", name, err)
-	}
-	mounted, err := isMounted(point)
-	if err != nil || mounted {
-		return point, err
-	}
 	if _, err := os.Stat(d.image(name)); errors.Is(err, fs.ErrNotExist) {
+		if err := d.checkSpace(); err != nil {
+			return "", fmt.Errorf("making volume %s: %w", name, err)
+		}
 		if err := format(ctx, d.image(name), size); err != nil {
 			return "", fmt.Errorf("making volume %s: %w", name, err)
 		}
 	}
+	return d.Mount(ctx, node, name)
+}
+
+// Mount mounts a volume that was made, unless it is mounted, and returns its
+// mount point. It never makes one: an image that is gone is an error.
+func (d Disks) Mount(ctx context.Context, node, name string) (string, error) {
+	point := d.MountPoint(node, name)
+	mounted, err := isMounted(point)
+	if err != nil || mounted {
+		return point, err
+	}
+	if _, err := os.Stat(d.image(name)); err != nil {
+		return "", fmt.Errorf("mounting volume %s: %w", name, err)
+	}
+	if err := os.MkdirAll(point, 0o755); err != nil {
+		return "", fmt.Errorf("mounting volume %s: %w", name, err)
+	}
 	device, err := d.attach(ctx, name)
 	if err != nil {
-		return "", fmt.Errorf("making volume %s: %w", name, err)
+		return "", fmt.Errorf("mounting volume %s: %w", name, err)
 	}
 	// With discard, space that is freed in the volume is freed on the host, too.
 	if err := command.Run(ctx, "mount", "-t", "xfs", "-o", "discard,nouuid", device, point); err != nil {
-		return "", fmt.Errorf("making volume %s: %w", name, err)
+		return "", fmt.Errorf("mounting volume %s: %w", name, err)
 	}
 	return point, nil
 }

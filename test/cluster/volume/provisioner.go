@@ -182,8 +182,13 @@ func (p *Provisioner) grow(ctx context.Context, c *corev1.PersistentVolumeClaim)
 	return nil
 }
 
-// syncVolume deletes a volume whose claim is gone, if it is to be deleted.
+// syncVolume deletes a volume whose claim is gone, if it is to be deleted, and
+// mounts any other that is not mounted: after the machine was started anew.
 func (p *Provisioner) syncVolume(ctx context.Context, v *corev1.PersistentVolume) error {
+	if v.Annotations[provisionedBy] == p.Name && v.Status.Phase == corev1.VolumeBound && v.DeletionTimestamp == nil {
+		_, err := p.Disks.Mount(ctx, nodeOf(v), v.Name)
+		return err
+	}
 	deletable := v.Annotations[provisionedBy] == p.Name && v.Status.Phase == corev1.VolumeReleased &&
 		v.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimDelete
 	if !deletable {

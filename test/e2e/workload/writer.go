@@ -20,7 +20,7 @@ const (
 	// pace is the time between two writes; two cores also have to run the servers.
 	pace = 10 * time.Millisecond
 	// patience is how long an answer is waited for.
-	patience = time.Second
+	patience = 2 * time.Second
 )
 
 // History is what a Writer was told.

@@ -5,6 +5,7 @@ package world
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -37,17 +38,22 @@ func (w *World) Wait(ctx context.Context, within time.Duration, check func(ctx c
 	defer cancel()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	last := errors.New("there was no time to look")
 	for {
 		look, done := context.WithTimeout(ctx, lookTimeout)
 		err := check(look)
+		hurried := look.Err() != nil
 		done()
 		if err == nil {
 			return nil
 		}
+		if !hurried {
+			last = err // what a look says that was cut short is not news
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return err
+			return last
 		}
 	}
 }

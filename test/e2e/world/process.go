@@ -37,6 +37,11 @@ func (w *World) Agent(ctx context.Context, namespace, pod string) (Process, erro
 	})
 }
 
+// Controller finds the controller in one of its Pods.
+func (w *World) Controller(ctx context.Context, pod string) (Process, error) {
+	return w.process(ctx, SystemNamespace, pod, func(arguments []string) bool { return filepath.Base(arguments[0]) == "moco-controller" })
+}
+
 // Signal sends a signal to the very process that was found, never to another that got its PID.
 func (p Process) Signal(signal syscall.Signal) error {
 	if start, err := startOf(p.PID); err != nil || start != p.Start {

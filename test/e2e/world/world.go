@@ -64,7 +64,7 @@ func Open(ctx context.Context) (*World, error) {
 
 func (w *World) connect(config *rest.Config) error {
 	// The tests poll; they must not be throttled in their own client.
-	config.QPS, config.Burst, config.UserAgent = 200, 400, "moco-e2e"
+	config.QPS, config.Burst, config.UserAgent = 500, 1000, "moco-e2e"
 	var err error
 	if w.Kubernetes, err = kubernetes.NewForConfig(config); err != nil {
 		return fmt.Errorf("making the Kubernetes client: %w", err)

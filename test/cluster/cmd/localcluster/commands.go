@@ -36,6 +36,7 @@ const usage = `usage: hack/local-cluster.sh COMMAND [flags]
   node-heal NODE      put it back
   api-stop            stop the API server
   api-start           start it again
+  push-images PREFIX  build images and push them below PREFIX (make images)
   toolchain           build the programs of the cluster (up does it, too)
 
 flags:
@@ -61,6 +62,7 @@ func commands() map[string]command {
 		"api-start":   {run: apiStart, locked: true},
 		"toolchain":   {run: toolchainOnly},
 		"keeper":      {run: keeper},
+		"push-images": {run: pushImages, args: 1},
 	}
 }
 
@@ -71,6 +73,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&p.output, "output", "", "where kubeconfig, s3.env and logs go (default REPO/_output/local)")
 	flags.StringVar(&p.state, "state", config.StateDir, "where the cluster keeps its data")
 	flags.BoolVar(&p.withoutProduct, "without-product", false, "do without this project's own images (load-images brings them later)")
+	flags.BoolVar(&p.productOnly, "product-only", false, "push this project's own images only, not those of MySQL and of the exporter")
 	if len(args) == 0 {
 		return usageError(flags, errors.New("no command"))
 	}

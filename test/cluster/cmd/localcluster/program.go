@@ -23,6 +23,7 @@ import (
 type program struct {
 	repo, output, state string
 	withoutProduct      bool
+	productOnly         bool
 	began               time.Time
 }
 

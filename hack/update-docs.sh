@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Copyright The MOCO Authors.
+# SPDX-License-Identifier: Apache-2.0
+#
+# Writes the generated parts of docs/ anew.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+go run ./hack/docgen

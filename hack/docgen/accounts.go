@@ -9,13 +9,14 @@ import (
 	"strings"
 
 	"github.com/moco-mysql/moco/pkg/agent"
+	"github.com/moco-mysql/moco/pkg/agent/api"
 )
 
 // accountTable lists every account and all it may do.
 func accountTable() string {
 	specs := slices.Clone(agent.Accounts)
 	at := slices.IndexFunc(specs, func(s agent.AccountSpec) bool { return s.Name == agent.AccountReplicator })
-	replication := agent.ReplicationSpec("moco-r-…")
+	replication := agent.ReplicationSpec(api.ReplicationUser("…"))
 	if at >= 0 {
 		specs = slices.Insert(specs, at+1, replication)
 	}

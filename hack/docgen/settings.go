@@ -79,7 +79,7 @@ var formulas = map[string]string{
 	"replica_parallel_workers":                   "2 C, at most 16 and one for each 128 MiB of M, at least 2",
 	"replica_pending_jobs_size_max":              "M / 16, 16 to 128 MiB",
 	"binlog_transaction_dependency_history_size": "one for each 16 KiB of M, 25 000 to 1 000 000",
-	"tmp_table_size":                             "M / 64, 4 to 16 MiB",
+	"tmp_table_size":                             "M / 256, 2 to 16 MiB",
 	"max_heap_table_size":                        "as tmp_table_size",
 	"internal_tmp_mem_storage_engine":            "MEMORY below 4 GiB of M; the server's default from there on",
 	"temptable_max_ram":                          "from 4 GiB of M: M / 16, 1 to 4 GiB",

@@ -19,8 +19,9 @@ import (
 const (
 	// killPatience bounds the wait for a killed mysqld to be reaped. One in uninterruptible sleep is silent, not dead.
 	killPatience = 10 * time.Second
-	// sweepPatience is how long sessions of earlier commands may take to go before mysqld is killed for them.
-	sweepPatience = 500 * time.Millisecond
+	// sweepPatience is how long sessions of earlier commands may take to go before mysqld is killed for them. There are
+	// none but after an agent's restart or a statement that was given up, so a takeover rarely waits for it.
+	sweepPatience = time.Second
 	sweepInterval = 20 * time.Millisecond
 )
 
@@ -136,26 +137,38 @@ func (in *instance) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer in.giveBack(ctx, session)
 	patience, cancel := context.WithTimeout(ctx, sweepPatience)
 	defer cancel()
+	err = in.sweepWith(patience, session)
+	in.giveBack(patience, session)
+	if err == nil {
+		return nil
+	}
+	return in.restart(ctx, start, err.Error())
+}
+
+// sweepWith kills until nothing is left. KILL itself may block: it looks the other session's account up, which somebody
+// who waits for an acknowledgement may have locked.
+func (in *instance) sweepWith(ctx context.Context, session *mysql.Session) error {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	for {
 		strays, err := in.strays(ctx, session)
 		if err != nil {
-			return refuse(api.ErrorUnavailable, "looking for left-over sessions: %v", err)
+			return fmt.Errorf("looking for left-over sessions: %w", err)
 		}
 		if len(strays) == 0 {
 			return nil
 		}
 		for _, id := range strays {
-			_ = session.Exec(ctx, "KILL "+id) // gone already, or it shows in the next look
+			if err := session.Exec(ctx, "KILL "+id); ctx.Err() != nil {
+				return fmt.Errorf("killing left-over sessions: %w", err)
+			}
 		}
 		select {
 		case <-tick.C:
-		case <-patience.Done():
-			return in.restart(ctx, start, fmt.Sprintf("%d left-over sessions do not end", len(strays)))
+		case <-ctx.Done():
+			return fmt.Errorf("%d left-over sessions do not end", len(strays))
 		}
 	}
 }

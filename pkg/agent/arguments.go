@@ -83,6 +83,7 @@ func (c *Config) baseArguments(optionFile, dataDir string) []string {
 		"--defaults-file=" + optionFile,
 		"--datadir=" + dataDir,
 		"--tmpdir=" + c.tmpDir(),
+		"--replica-load-tmpdir=" + c.tmpDir(),
 		"--log-bin=" + mycnf.LogBin,
 		"--relay-log=" + mycnf.RelayLog,
 		"--slow-query-log-file=" + c.slowLog(),

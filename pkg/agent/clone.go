@@ -5,6 +5,8 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -76,12 +78,13 @@ func (in *instance) fillFrom(ctx context.Context, donor api.Source) error {
 		return err
 	}
 	in.stage("preparing the recipient")
-	if err := in.makeDataDirectory(ctx, in.cfg.scratchDir(), options(recipient)...); err != nil {
-		return err
-	}
-	session, id, err := in.startPrivate(ctx, in.cfg.scratchDir(), options(recipient)...)
+	scratch, err := in.makeScratch(ctx)
 	if err != nil {
 		return err
+	}
+	session, id, err := in.startPrivate(ctx, scratch, options(recipient)...)
+	if err != nil {
+		return errors.Join(err, in.removeScratch()) // it may be what an earlier attempt left; the next one makes its own
 	}
 	defer session.Close()
 	in.stage("copying from " + donor.Name)
@@ -95,16 +98,55 @@ func (in *instance) fillFrom(ctx context.Context, donor api.Source) error {
 	return in.finishClone()
 }
 
+// makeScratch makes the recipient's own data directory, or finds the one of an earlier attempt with the same options: a
+// donor that was busy must not cost a second initialisation.
+func (in *instance) makeScratch(ctx context.Context) (string, error) {
+	scratch := filepath.Join(in.cfg.DataRoot, scratchPrefix+"-"+in.optionsHash())
+	if there, err := exists(scratch); err != nil || there {
+		return scratch, err
+	}
+	if err := in.removeScratch(); err != nil {
+		return "", err
+	}
+	draft := scratch + ".partial"
+	if err := in.makeDataDirectory(ctx, draft, options(recipient)...); err != nil {
+		return "", err
+	}
+	if err := os.Rename(draft, scratch); err != nil {
+		return "", fmt.Errorf("completing the recipient: %w", err)
+	}
+	return scratch, nil
+}
+
 // finishClone removes what is not the new instance's own: the recipient's directory, and a server UUID.
 func (in *instance) finishClone() error {
 	err := os.Remove(filepath.Join(in.cfg.partialDir(), "auto.cnf"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("removing the server UUID: %w", err)
 	}
-	if err := os.RemoveAll(in.cfg.scratchDir()); err != nil {
-		return fmt.Errorf("removing the recipient: %w", err)
+	return in.removeScratch()
+}
+
+// removeScratch removes every recipient's directory.
+func (in *instance) removeScratch() error {
+	dirs, err := filepath.Glob(filepath.Join(in.cfg.DataRoot, scratchPrefix+"*"))
+	if err != nil {
+		return fmt.Errorf("listing recipients: %w", err)
+	}
+	for _, dir := range dirs {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("removing a recipient: %w", err)
+		}
 	}
 	return nil
+}
+
+// optionsHash tells one option file from another.
+func (in *instance) optionsHash() string {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	sum := sha256.Sum256([]byte(in.config.MyCnf))
+	return hex.EncodeToString(sum[:8])
 }
 
 // receive runs CLONE INSTANCE and shows how far it is. A donor that stopped sending fails it after CloneStall.

@@ -29,6 +29,8 @@ type Config struct {
 	SlowLogLimit int64
 	// PollInterval is the time between two looks at mysqld, BusyPollInterval the same for BusyPeriod after a change.
 	PollInterval, BusyPollInterval, BusyPeriod time.Duration
+	// TaskRetry is the pause between a failed initialisation or clone and the moment its volume is offered again.
+	TaskRetry time.Duration
 	// StatementTimeout bounds each statement of the agent's own accord.
 	StatementTimeout time.Duration
 	// CloneStall ends a clone that has not moved for so long.
@@ -43,6 +45,7 @@ const (
 	DefaultPollInterval     = time.Second
 	DefaultBusyPollInterval = 200 * time.Millisecond
 	DefaultBusyPeriod       = 5 * time.Second
+	DefaultTaskRetry        = 3 * time.Second
 	DefaultStatementTimeout = time.Second
 	DefaultCloneStall       = 30 * time.Second
 )
@@ -55,6 +58,7 @@ func (c *Config) Validate() error {
 	setDefault(&c.PollInterval, DefaultPollInterval)
 	setDefault(&c.BusyPollInterval, DefaultBusyPollInterval)
 	setDefault(&c.BusyPeriod, DefaultBusyPeriod)
+	setDefault(&c.TaskRetry, DefaultTaskRetry)
 	setDefault(&c.StatementTimeout, DefaultStatementTimeout)
 	setDefault(&c.CloneStall, DefaultCloneStall)
 	if c.SlowLog == nil {
@@ -94,9 +98,11 @@ func (c *Config) initSocket() string { return filepath.Join(c.RunDir, "init.sock
 
 func (c *Config) dataDir() string    { return filepath.Join(c.DataRoot, "data") }
 func (c *Config) partialDir() string { return filepath.Join(c.DataRoot, "data.partial") }
-func (c *Config) scratchDir() string { return filepath.Join(c.DataRoot, "clone.scratch") }
 func (c *Config) tmpDir() string     { return filepath.Join(c.DataRoot, "tmp") }
 func (c *Config) ownDir() string     { return filepath.Join(c.DataRoot, "moco") }
 func (c *Config) slowLog() string    { return filepath.Join(c.DataRoot, "log", "slow.log") }
+
+// scratchPrefix begins the names of directories in which only the recipient of a clone works.
+const scratchPrefix = "clone.scratch"
 
 func (c *Config) own(name string) string { return filepath.Join(c.ownDir(), name) }

@@ -108,8 +108,15 @@ func previousAdmin(before *settings, req *api.ConfigureRequest) []string {
 // initSQL is what mysqld runs at every start, before anybody can log in: it makes sure that the agent can. Data may bring
 // along a password that this agent has never seen, for example a clone of a donor that lagged behind a rotation. It is
 // local: the same change comes by replication, too.
-func initSQL(s *settings) string {
+//
+// The replication accounts of members get their password here, too: a primary that is closed cannot change it online, and
+// without its voters it never opens.
+func initSQL(s *settings, members []string) string {
 	script := "SET sql_log_bin=0;\n"
+	for _, member := range members {
+		spec := ReplicationSpec(api.ReplicationUser(member))
+		script += fmt.Sprintf("ALTER USER IF EXISTS '%s'@'%%' IDENTIFIED BY '%s';\n", spec.Name, quote(s.password(AccountReplicator)))
+	}
 	spec, _ := accountSpec(AccountAdmin)
 	for _, host := range spec.Hosts {
 		script += fmt.Sprintf("ALTER USER IF EXISTS '%s'@'%s' IDENTIFIED BY '%s';\n", spec.Name, host, quote(s.password(AccountAdmin)))

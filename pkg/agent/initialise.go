@@ -147,6 +147,15 @@ func (in *instance) makeApplication(ctx context.Context, session *mysql.Session,
 	return ensureAccount(ctx, session, spec, in.application().Password)
 }
 
+// initSQLFailure tells why the user's script failed. What the server says of text it cannot parse is left out: it quotes
+// the text, which may hold a password, and this goes into a status.
+func initSQLFailure(err error) error {
+	if mysql.Number(err) == mysql.ErrParse {
+		return fmt.Errorf("running initSQL: mysqld cannot parse a statement (error %d); try the script in the mysql client", mysql.ErrParse)
+	}
+	return fmt.Errorf("running initSQL: %w", err)
+}
+
 // runInitSQL runs the user's script with exactly the rights root has later.
 func (in *instance) runInitSQL(ctx context.Context, req *api.InitialiseRequest) error {
 	if req.InitSQL == "" {
@@ -167,7 +176,7 @@ func (in *instance) runInitSQL(ctx context.Context, req *api.InitialiseRequest) 
 		}
 	}
 	if err := session.Script(ctx, req.InitSQL); err != nil {
-		return fmt.Errorf("running initSQL: %w", err)
+		return initSQLFailure(err)
 	}
 	return nil
 }

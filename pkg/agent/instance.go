@@ -53,6 +53,8 @@ type instance struct {
 	// spare is the session that the last command gave back, and spareStart the start of mysqld it belongs to.
 	spare      *mysql.Session
 	spareStart string
+	// stopping is set when a clean stop was ordered: nobody looks at mysqld any more.
+	stopping bool
 	// noted are what was last done to the running mysqld.
 	noted noted
 }
@@ -88,6 +90,7 @@ func openInstance(ctx context.Context, a *Agent, sup *supervise.Client) (*instan
 func (in *instance) run() error {
 	defer in.cancel()
 	in.work.Go(in.inspectImage)
+	in.work.Go(in.keepExporter)
 	in.work.Go(in.poll)
 	in.work.Go(in.maintain)
 	in.work.Go(in.streamSlowLog)
@@ -115,7 +118,8 @@ func (in *instance) observe(next supervise.State) error {
 	in.change(func() {
 		in.process = next
 		if moved {
-			in.server, in.serverErr = nil, ""
+			// A marker proves something of the mysqld that committed it, and of no later one.
+			in.server, in.serverErr, in.marker = nil, "", nil
 			in.hurry()
 		}
 	})

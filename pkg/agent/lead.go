@@ -134,7 +134,12 @@ func (in *instance) setAckCount(ctx context.Context, session *mysql.Session, k i
 	}
 	now := countersOf(report)
 	return in.save(func(d *state.Durable) {
-		d.AckCount, d.OpenNoTx, d.OpenNoTimes = k, now.noTx, now.noTimes
+		d.AckCount = k
+		if before.AckCount == 0 {
+			// Semi-sync was off: its counters begin to mean something now. While it is on, an old baseline must stay, or growth
+			// since the last look would be hidden.
+			d.OpenNoTx, d.OpenNoTimes = now.noTx, now.noTimes
+		}
 	})
 }
 

@@ -7,12 +7,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql"
 )
 
@@ -101,17 +104,43 @@ func (in *instance) applyPasswords(ctx context.Context, config *settings) error 
 		return err
 	}
 	defer in.release(session)
+	// One account that a tenant has locked or bound to a certificate must not keep the others from their passwords.
+	var failures []error
 	for _, spec := range Accounts {
 		if len(spec.Hosts) > 0 {
-			if err := in.applyPassword(ctx, session, spec, config.password(spec.Name)); err != nil {
-				return err
-			}
+			failures = append(failures, in.applyPassword(ctx, session, spec, config.password(spec.Name)))
 		}
 	}
-	if app := config.Application; app != nil {
-		return in.applyPassword(ctx, session, AccountSpec{Name: app.Username, Hosts: []string{"%"}}, app.Password)
+	for _, incarnation := range in.members() {
+		spec := ReplicationSpec(api.ReplicationUser(incarnation))
+		failures = append(failures, in.applyPassword(ctx, session, spec, config.password(AccountReplicator)))
 	}
-	return nil
+	if app := config.Application; app != nil {
+		failures = append(failures, in.applyPassword(ctx, session, AccountSpec{Name: app.Username, Hosts: []string{"%"}}, app.Password))
+	}
+	return errors.Join(failures...)
+}
+
+// members are the incarnations that replicate or may soon: the voters of the record this agent was shown, without itself.
+func (in *instance) members() []string {
+	d := in.snapshot()
+	if d.Record == nil {
+		return nil
+	}
+	var voters []v1beta1.Member
+	if d.Record.LastOpened != nil {
+		voters = append(voters, d.Record.LastOpened.Voters...)
+	}
+	if d.Record.Pending != nil {
+		voters = append(voters, d.Record.Pending.Voters...)
+	}
+	var members []string
+	for _, v := range voters {
+		if v.Incarnation != d.Incarnation && !slices.Contains(members, v.Incarnation) {
+			members = append(members, v.Incarnation)
+		}
+	}
+	return members
 }
 
 func (in *instance) applyPassword(ctx context.Context, session *mysql.Session, spec AccountSpec, password string) error {

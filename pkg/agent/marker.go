@@ -10,6 +10,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/agent/state"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql"
 )
@@ -127,5 +128,15 @@ func (in *instance) proveMarker(session *mysql.Session, start string, before cou
 	case in.snapshot().AckCount > 0 && after != before:
 		return fmt.Errorf("transactions were committed without acknowledgement: %d, before %d", after.noTx, before.noTx)
 	}
-	return nil
+	return in.rebase(before)
+}
+
+// rebase takes the counters at the marker as those from which an open primary is watched, if semi-sync was off in the last
+// opened epoch: what was on its way when it went on was counted until then, and the marker has come after all of it.
+func (in *instance) rebase(now counters) error {
+	d := in.snapshot()
+	if d.Record == nil || d.Record.LastOpened == nil || d.Record.LastOpened.AckCount > 0 {
+		return nil
+	}
+	return in.save(func(d *state.Durable) { d.OpenNoTx, d.OpenNoTimes = now.noTx, now.noTimes })
 }

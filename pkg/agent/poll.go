@@ -26,7 +26,7 @@ func (in *instance) poll() {
 	defer drop()
 	for {
 		changed, wait := in.pollDelay()
-		if running := in.serverStart(); running != start {
+		if running := in.startToPoll(); running != start {
 			drop()
 			start = running
 		}
@@ -49,6 +49,16 @@ func (in *instance) poll() {
 			}
 		}
 	}
+}
+
+// startToPoll is the start of mysqld to look at, "" for none.
+func (in *instance) startToPoll() string {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	if in.stopping {
+		return ""
+	}
+	return in.serverStartLocked()
 }
 
 // pollDelay returns what ends the wait for the next look early, if anything, and its length.
@@ -139,7 +149,7 @@ func serverOf(r *mysql.Report) *api.Server {
 	if c := r.Channel; c != nil {
 		s.Channel = &api.Channel{
 			Host: c.Host, Port: c.Port, User: c.User, SourceUUID: c.SourceUUID, Receiver: c.Receiver,
-			ApplierRunning: c.ApplierRunning, ReceiverError: c.ReceiverError, ApplierError: c.ApplierError, LagSeconds: c.LagSeconds,
+			ApplierRunning: c.ApplierRunning, ReceiverError: c.ReceiverError, ReceiverErrno: c.ReceiverErrno, ApplierError: c.ApplierError, LagSeconds: c.LagSeconds,
 		}
 	}
 	return s

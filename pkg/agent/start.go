@@ -48,6 +48,9 @@ func (in *instance) startServer(ctx context.Context) error {
 	if err := in.prepareStart(); err != nil {
 		return refuse(api.ErrorUnavailable, "the start cannot be prepared: %v", err)
 	}
+	if err := replaceFile(in.cfg.own(fileInitSQL), []byte(initSQL(config, in.members()))); err != nil {
+		return refuse(api.ErrorUnavailable, "the start cannot be prepared: %v", err)
+	}
 	id := newID()
 	err := in.save(func(d *state.Durable) { d.StartedID, d.StartedHash = id, config.Hash })
 	if err != nil {

@@ -48,12 +48,30 @@ func (in *instance) begin(task api.Task, fill func(context.Context) error) error
 	return nil
 }
 
+// rest waits, or less if the supervisor goes.
+func (in *instance) rest(pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-in.ctx.Done():
+	case <-timer.C:
+	}
+}
+
 // runTask carries the task out and publishes its end, which counts as a change of state.
 func (in *instance) runTask(fill func(context.Context) error) {
 	logger := klog.FromContext(in.ctx)
 	err := in.fillAndFinish(fill)
 	if in.ctx.Err() != nil {
 		return // the supervisor is gone: the next instance finds the half-made directory
+	}
+	if err != nil {
+		logger.Error(err, "Task failed", "kind", in.task.Kind)
+		in.progress(func(t *api.Task) { t.State, t.Error = api.TaskFailed, err.Error() })
+		in.rest(in.cfg.TaskRetry) // the volume is offered again only after a pause: every attempt costs a whole initialisation
+		if in.ctx.Err() != nil {
+			return
+		}
 	}
 	if saveErr := in.save(func(d *state.Durable) { d.Counter++ }); saveErr != nil {
 		err = errors.Join(err, saveErr)
@@ -68,17 +86,14 @@ func (in *instance) runTask(fill func(context.Context) error) {
 		in.hurry()
 	})
 	if err != nil {
-		logger.Error(err, "Task failed", "kind", in.task.Kind)
 		return
 	}
 	logger.Info("Task is done", "kind", in.task.Kind, "elapsed", time.Since(in.task.StartedAt))
 }
 
 func (in *instance) fillAndFinish(fill func(context.Context) error) error {
-	for _, dir := range []string{in.cfg.partialDir(), in.cfg.scratchDir()} {
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("removing a half-made directory: %w", err)
-		}
+	if err := os.RemoveAll(in.cfg.partialDir()); err != nil {
+		return fmt.Errorf("removing a half-made directory: %w", err)
 	}
 	err := fill(in.ctx)
 	if endErr := in.endPrivate(); endErr != nil {

@@ -63,7 +63,20 @@ func (in *instance) stopCleanly(start string) error {
 		}
 	}
 	klog.FromContext(ctx).Info("Stopping mysqld")
+	in.hangUp()
 	return in.sup.Stop(ctx, start)
+}
+
+// hangUp closes the agent's own sessions: mysqld would wait for each of them for seconds.
+func (in *instance) hangUp() {
+	var spare *mysql.Session
+	in.change(func() {
+		in.stopping = true // the poller closes its own
+		spare, in.spare = in.spare, nil
+	})
+	if spare != nil {
+		in.release(spare)
+	}
 }
 
 // closeToClients ends all sessions, makes the server read-only and returns nil once it has twice seen that nobody is
@@ -113,6 +126,6 @@ func (in *instance) busySessions(ctx context.Context, session *mysql.Session) (i
 		return 0, err
 	}
 	err = session.Row(ctx, []any{&waiting},
-		"SELECT variable_value + NOT @@GLOBAL.super_read_only FROM performance_schema.global_status WHERE variable_name='Rpl_semi_sync_source_wait_sessions'")
+		"SELECT variable_value + (NOT @@GLOBAL.super_read_only) FROM performance_schema.global_status WHERE variable_name='Rpl_semi_sync_source_wait_sessions'")
 	return sessions + waiting + markers, err
 }

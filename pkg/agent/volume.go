@@ -135,7 +135,7 @@ func (in *instance) readConfig() error {
 // layOut writes the files mysqld reads from the kept configuration.
 func (in *instance) layOut(s *settings) error {
 	for name, content := range map[string]string{
-		fileMyCnf: s.MyCnf, fileInitCnf: loosen(s.MyCnf), fileInitSQL: initSQL(s),
+		fileMyCnf: s.MyCnf, fileInitCnf: loosen(s.MyCnf), fileInitSQL: initSQL(s, in.members()),
 		fileCA: s.CA, fileCertificate: s.Certificate, fileKey: s.Key,
 	} {
 		if err := replaceFile(in.cfg.own(name), []byte(content)); err != nil {

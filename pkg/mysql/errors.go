@@ -13,6 +13,7 @@ import (
 const (
 	ErrAccessDenied      uint16 = 1045 // ER_ACCESS_DENIED_ERROR: the password is wrong
 	ErrTooManyConns      uint16 = 1040 // ER_CON_COUNT_ERROR
+	ErrParse             uint16 = 1064 // ER_PARSE_ERROR
 	ErrLockWaitTimeout   uint16 = 1205 // ER_LOCK_WAIT_TIMEOUT
 	ErrUnknownThread     uint16 = 1094 // ER_NO_SUCH_THREAD: what KILL says of a session that is gone
 	ErrMustChangeReplica uint16 = 3081 // ER_REPLICA_CHANNEL_MUST_STOP: threads are running

@@ -43,6 +43,7 @@ type Channel struct {
 	Receiver       string
 	ApplierRunning bool
 	ReceiverError  string
+	ReceiverErrno  int64
 	ApplierError   string
 	// LagSeconds is -1 when the server does not know.
 	LagSeconds int64
@@ -119,10 +120,14 @@ func (s *Session) channel(ctx context.Context) (*Channel, error) {
 	if err != nil {
 		lag = -1 // NULL: the applier is not running, or the receiver is not connected
 	}
+	errno, err := strconv.ParseInt(row["Last_IO_Errno"], 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("reading the replication channel: %w", err)
+	}
 	return &Channel{
 		Host: row["Source_Host"], Port: int32(port), User: row["Source_User"], SourceUUID: row["Source_UUID"],
 		Receiver: row["Replica_IO_Running"], ApplierRunning: row["Replica_SQL_Running"] == "Yes",
-		ReceiverError: row["Last_IO_Error"], ApplierError: row["Last_SQL_Error"],
+		ReceiverError: row["Last_IO_Error"], ReceiverErrno: errno, ApplierError: row["Last_SQL_Error"],
 		LagSeconds: lag, Retrieved: strings.ReplaceAll(row["Retrieved_Gtid_Set"], "\n", ""),
 	}, nil
 }

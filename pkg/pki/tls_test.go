@@ -44,7 +44,7 @@ func material(t *testing.T, own *KeyPair, authorities ...*CA) *Material {
 // 1.3 a client learns that it was refused only when it reads.
 func exchange(t *testing.T, server, client *tls.Config) (serverErr, clientErr error) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func exchange(t *testing.T, server, client *tls.Config) (serverErr, clientErr er
 		}
 		done <- echo(tls.Server(conn, server))
 	}()
-	conn, err := net.DialTimeout("tcp", listener.Addr().String(), 10*time.Second)
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(t.Context(), "tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

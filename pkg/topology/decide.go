@@ -22,6 +22,8 @@ func Decide(want Desired, seen Observed) Plan {
 			"a controller that knows this format")
 	case overtaken(seen) != nil:
 		return rebuild(seen, overtaken(seen))
+	case highestPromise(seen) > r.Epoch && r.LastOpened != nil:
+		return rebuild(seen, r) // an epoch was promised whose record is nowhere; it was never opened
 	case r.Phase != v1beta1.RecordOpened && (r.Claim != seen.OwnClaim || r.Primary == nil):
 		return nextEpoch(seen)
 	case r.Phase != v1beta1.RecordOpened:
@@ -41,6 +43,9 @@ func decideWithoutRecord(seen Observed) Plan {
 	if copied := newestCopy(seen); copied != nil && copied.LastOpened != nil {
 		return rebuild(seen, copied)
 	}
+	if unborn := neverOpened(seen); unborn != nil {
+		return claimFor(seen, RuleRebuildRecord, unborn, *unborn.Primary)
+	}
 	if held := holdingData(seen); len(held) > 0 {
 		return wait(RuleHold, "volumes hold data that no record describes: "+strings.Join(held, ", "),
 			"a person to move those volumes away or to restore the record")
@@ -49,6 +54,22 @@ func decideWithoutRecord(seen Observed) Plan {
 		return wait(RuleHold, "the cluster was initialised before, but neither its record nor its data is there", "a person to restore it from a backup")
 	}
 	return bootstrap(seen)
+}
+
+// neverOpened returns the next record of a cluster whose object was deleted while its first epoch was not opened yet, or
+// nil. Nobody was ever served from that volume, and no other holds data.
+func neverOpened(seen Observed) *Record {
+	copied := newestCopy(seen)
+	if copied == nil || copied.LastOpened != nil || copied.Primary == nil || seen.Initialized || highestPromise(seen) != copied.Epoch {
+		return nil
+	}
+	holder, holding := seen.holder(*copied.Primary), holdingData(seen)
+	if holder == nil || len(holding) > 1 || (len(holding) == 1 && holding[0] != holder.Name) {
+		return nil
+	}
+	next := copied.DeepCopy()
+	next.Epoch++
+	return next
 }
 
 // bootstrap claims the first epoch for the lowest instance whose volume is empty.

@@ -224,3 +224,96 @@ func TestALearnerWithForeignTransactionsIsNotConnected(t *testing.T) {
 		t.Errorf("%+v", plan.Decision)
 	}
 }
+
+func TestAPrimaryWhoseVolumeWasSetBackStaysClosed(t *testing.T) {
+	m := newModel(t, 3)
+	m.settle(Desired{Replicas: 3})
+	for n := range m.instances {
+		m.crash(m.instances[n].Name)
+	}
+	m.volumes["db-mysql-1"] += "," + modelServer + ":1-900"
+	plan := m.settle(Desired{Replicas: 3})
+	if plan.Decision.Rule != RuleHold || !m.instance("db-mysql-0").closed() || !strings.Contains(plan.Decision.Reason, "db-mysql-1") {
+		t.Errorf("%+v", plan.Decision)
+	}
+}
+
+func TestWhatAReplicaExecutedByItselfDoesNotKeepThePrimaryClosed(t *testing.T) {
+	m := newModel(t, 3)
+	m.settle(Desired{Replicas: 3})
+	for n := range m.instances {
+		m.crash(m.instances[n].Name)
+	}
+	m.volumes["db-mysql-1"] += ",4e11fa47-71ca-11e1-9e33-c80aa9429562:1"
+	if plan := m.settle(Desired{Replicas: 3}); plan.Decision.Rule != RuleSteady {
+		t.Errorf("%+v", plan.Decision)
+	}
+}
+
+func TestAMarkerWhoseAcknowledgementWasLostIsFollowedByAnother(t *testing.T) {
+	m := newModel(t, 2)
+	m.settle(Desired{Replicas: 2})
+	m.crash("db-mysql-0")
+	m.loseAcks = true
+	for range 12 { // until the first marker waits
+		plan := Decide(Desired{Replicas: 2}, m.observe())
+		for _, a := range plan.Actions {
+			m.do(a, len(plan.Actions))
+		}
+		if marker := m.instance("db-mysql-0").Agent.Marker; marker != nil {
+			break
+		}
+	}
+	first := m.instance("db-mysql-0").Agent.Marker
+	m.loseAcks = false
+	plan := m.settle(Desired{Replicas: 2})
+	if first == nil || plan.Decision.Rule != RuleSteady || m.instance("db-mysql-0").Agent.Marker.GTID == first.GTID {
+		t.Errorf("first %+v; %+v", first, plan.Decision)
+	}
+}
+
+func TestAReceiverThatIsTurnedAwayIsAdmittedAgain(t *testing.T) {
+	m := newModel(t, 2)
+	m.settle(Desired{Replicas: 2})
+	channel := m.instance("db-mysql-1").Agent.Server.Channel
+	channel.Receiver, channel.ReceiverErrno = "Connecting", accessDenied
+	var kinds []string
+	for _, a := range Decide(Desired{Replicas: 2}, m.observe()).Actions {
+		kinds = append(kinds, string(a.Kind)+" "+a.Instance)
+	}
+	if diff := cmp.Diff([]string{"Admit db-mysql-0", "Follow db-mysql-1"}, kinds); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestALearnerThatReportsNoLagButLacksMuchDoesNotVote(t *testing.T) {
+	m := newModel(t, 2)
+	m.settle(Desired{Replicas: 1})
+	m.settleUntil(Desired{Replicas: 2}, func() bool {
+		s := m.instance("db-mysql-1").Agent.Server
+		return s != nil && s.Channel != nil
+	})
+	p := m.instance("db-mysql-0").Agent.Server
+	p.GTIDExecuted += "," + modelServer + ":1-5000"
+	if plan := m.settle(Desired{Replicas: 2}); m.record.Epoch != 1 || plan.Decision.Rule != RuleFill {
+		t.Errorf("epoch %d, %+v", m.record.Epoch, plan.Decision)
+	}
+}
+
+func TestAClusterDeletedBeforeItsFirstOpeningBeginsAgain(t *testing.T) {
+	m := newModel(t, 3)
+	m.settleUntil(Desired{Replicas: 3}, func() bool { return m.instance("db-mysql-0").Agent.Volume == api.VolumeReady })
+	m.record, m.own = nil, ""
+	if plan := m.settle(Desired{Replicas: 3}); plan.Decision.Rule != RuleSteady {
+		t.Errorf("%+v", plan.Decision)
+	}
+}
+
+func TestAPromiseWithoutARecordIsOvertaken(t *testing.T) {
+	m := newModel(t, 2)
+	m.settle(Desired{Replicas: 2})
+	m.instance("db-mysql-1").Agent.PromisedEpoch, m.instance("db-mysql-1").Agent.PromisedClaim = 9, "lost"
+	if plan := m.settle(Desired{Replicas: 2}); plan.Decision.Rule != RuleSteady || m.record.Epoch != 10 {
+		t.Errorf("epoch %d, %+v", m.record.Epoch, plan.Decision)
+	}
+}

@@ -6,6 +6,8 @@ package topology
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
@@ -29,14 +31,17 @@ func establish(seen Observed) Plan {
 	if !p.running() {
 		return starting(RulePrepare, seen, p, actions)
 	}
+	if behind := ahead(seen, p); p.closed() && len(behind) > 0 {
+		return lacking(p, actions, behind)
+	}
 	if stage, waitingFor := prepare(seen, p, target(r)); len(stage) > 0 || waitingFor != "" {
 		return Plan{
 			Decision: Decision{RulePrepare, fmt.Sprintf("%s and its followers are being prepared for epoch %d", p.Name, r.Epoch), waitingFor},
 			Actions:  append(actions, stage...), Requeue: lookAgain,
 		}
 	}
-	if lacking := unmarked(seen, p); len(lacking) > 0 {
-		return marking(p, r, actions, lacking)
+	if without := unmarked(seen, p); len(without) > 0 {
+		return marking(seen, p, actions, without)
 	}
 	next := r.DeepCopy()
 	next.Phase, next.Pending = v1beta1.RecordOpened, nil
@@ -168,7 +173,64 @@ const receiverStopped = "No"
 func follows(i, p *Instance, ack api.Acknowledge) bool {
 	s := i.Agent.Server
 	return s.Channel != nil && s.Channel.Host == p.IP && s.Channel.Receiver != receiverStopped && s.Channel.ApplierRunning &&
-		s.Channel.User == api.ReplicationUser(i.incarnation()) && s.ReplicaSemiSync == (ack == api.AckOn)
+		s.Channel.User == api.ReplicationUser(i.incarnation()) && s.ReplicaSemiSync == (ack == api.AckOn) && !turnedAway(s.Channel)
+}
+
+// accessDenied is ER_ACCESS_DENIED_ERROR.
+const accessDenied = 1045
+
+// turnedAway reports whether the source refuses the receiver's login: its account is missing or has another password.
+// Going on as it is would not help then.
+func turnedAway(c *api.Channel) bool {
+	return c.Receiver != receiverConnected && c.ReceiverErrno == accessDenied
+}
+
+// ahead names voters that hold transactions of p's own line, or markers of the cluster, that p itself lacks: its volume
+// was set back, and opening it would give their GTIDs to new transactions. Other lines do not count: what a replica
+// executed by itself was never acknowledged to a client of the primary. It is told before p's mysqld begins a marker: one
+// that waits is on the voters, and not yet in p's gtid_executed.
+func ahead(seen Observed, p *Instance) []string {
+	if p.Agent.Marker != nil {
+		return nil
+	}
+	mine, err := gtid.Parse(p.Agent.Server.Received)
+	if err != nil {
+		return []string{p.Name}
+	}
+	var names []string
+	for _, v := range target(seen.Record).Voters {
+		i := seen.holder(v)
+		if i == nil || i == p || !i.running() {
+			continue
+		}
+		if theirs, err := gtid.Parse(i.Agent.Server.Received); err != nil || leadsLine(seen, p, theirs.Subtract(mine)) {
+			names = append(names, i.Name)
+		}
+	}
+	return names
+}
+
+// leadsLine reports whether a set holds transactions of p's own line or markers. Those of this epoch are left out: one may
+// still wait in p, begun before its agent was restarted.
+func leadsLine(seen Observed, p *Instance, set gtid.Set) bool {
+	current := gtid.MarkerTagPrefix + strconv.FormatInt(seen.Record.Epoch, 10)
+	for _, source := range set.Sources() {
+		if source.UUID == p.Agent.Server.ServerUUID || (source.UUID == seen.Record.ClusterUUID && source.Tag != current) {
+			return true
+		}
+	}
+	return false
+}
+
+// lacking holds a primary closed that has less than its voters.
+func lacking(p *Instance, actions []Action, behind []string) Plan {
+	return Plan{
+		Decision: Decision{
+			RuleHold, fmt.Sprintf("%s stays closed: its volume lacks transactions that its voters hold (%s)", p.Name, strings.Join(behind, ", ")),
+			"a person to restore the volume of " + p.Name,
+		},
+		Actions: actions, Requeue: lookAgain,
+	}
 }
 
 // unmarked names what the marker of this epoch still needs: p itself, or voters that do not have it. A marker counts
@@ -209,17 +271,34 @@ func has(set, transaction string) bool {
 	return err == nil && !one.Empty() && whole.Contains(one)
 }
 
-// marking starts a marker unless one of this epoch waits, and says who lacks it.
-func marking(p *Instance, r *Record, actions []Action, lacking []string) Plan {
-	m := p.Agent.Marker
+// marking starts a marker unless one of this epoch waits, and says who lacks it. One that waits although k voters have
+// received it lost its acknowledgement on the way; only another write frees it, so the next marker is started.
+func marking(seen Observed, p *Instance, actions []Action, without []string) Plan {
+	r, m := seen.Record, p.Agent.Marker
 	plan := Plan{
-		Decision: Decision{RuleMark, fmt.Sprintf("the marker of epoch %d waits for acknowledgements", r.Epoch), fmt.Sprintf("the marker on %v", lacking)},
+		Decision: Decision{RuleMark, fmt.Sprintf("the marker of epoch %d waits for acknowledgements", r.Epoch), "the marker on " + strings.Join(without, ", ")},
 		Actions:  actions, Requeue: lookAgain,
 	}
-	if m == nil || m.Epoch != r.Epoch || m.Claim != r.Claim || m.State == api.MarkerFailed {
+	if m == nil || m.Epoch != r.Epoch || m.Claim != r.Claim || m.State == api.MarkerFailed || unheard(seen, p) {
 		plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: p.Agent.StateCounter})
 	}
 	return plan
+}
+
+// unheard reports whether the marker of p waits although k other voters report it in Recv.
+func unheard(seen Observed, p *Instance) bool {
+	m, conf := p.Agent.Marker, target(seen.Record)
+	if m.State != api.MarkerWaiting || conf.AckCount == 0 {
+		return false
+	}
+	received := int32(0)
+	for _, v := range conf.Voters {
+		i := seen.holder(v)
+		if i != nil && i != p && i.running() && has(i.Agent.Server.Received, m.GTID) {
+			received++
+		}
+	}
+	return received >= conf.AckCount
 }
 
 // describeTask says how far the long task of an instance is.
@@ -230,8 +309,6 @@ func describeTask(i *Instance) string {
 		return describe(i, Member{Name: i.Name})
 	case t.State == api.TaskFailed:
 		return fmt.Sprintf("%s: the last attempt failed: %s", i.Name, t.Error)
-	case t.BytesTotal > 0:
-		return fmt.Sprintf("%s: %s, %d of %d MiB", i.Name, t.Stage, t.BytesDone>>20, t.BytesTotal>>20)
 	default:
 		return fmt.Sprintf("%s: %s", i.Name, t.Stage)
 	}

@@ -26,12 +26,16 @@ type model struct {
 	instances []Instance
 	// writes counts transactions the primary executed.
 	writes int
+	// volumes is what each instance has on disk, as a GTID set.
+	volumes map[string]string
+	// loseAcks keeps markers waiting although the replicas receive them.
+	loseAcks bool
 	// restart forgets the claim, as a new coordinator would, after this many record writes; 0 is never.
 	restartEvery, recordWrites int
 }
 
 func newModel(t *testing.T, instances int) *model {
-	m := &model{t: t, writes: 1}
+	m := &model{t: t, writes: 1, volumes: map[string]string{}}
 	for n := range instances {
 		m.instances = append(m.instances, Instance{
 			Name: fmt.Sprintf("db-mysql-%d", n), Ordinal: int32(n), IP: fmt.Sprintf("10.0.0.%d", n+1), HasVolume: true, Configured: true,
@@ -70,6 +74,22 @@ func (m *model) settle(want Desired) Plan {
 	return Plan{}
 }
 
+// settleUntil runs plans until done.
+func (m *model) settleUntil(want Desired, done func() bool) {
+	m.t.Helper()
+	for range 100 {
+		plan := Decide(want, m.observe())
+		for _, a := range plan.Actions {
+			m.do(a, len(plan.Actions))
+			m.check()
+			if done() {
+				return
+			}
+		}
+	}
+	m.t.Fatal("it never came to that")
+}
+
 func (m *model) instance(name string) *Instance {
 	for n := range m.instances {
 		if m.instances[n].Name == name {
@@ -103,8 +123,12 @@ func (m *model) do(a Action, actions int) {
 		s.Task = &api.Task{Kind: api.TaskClone, State: api.TaskDone, Donor: a.Peer}
 	case Start:
 		s.Mysqld = api.MysqldRunning
-		s.Server = &api.Server{SuperReadOnly: true, OfflineMode: true, GTIDExecuted: fmt.Sprintf("%s:1-%d", modelServer, m.writes)}
-		s.Server.Received = s.Server.GTIDExecuted
+		if m.volumes[i.Name] == "" {
+			m.volumes[i.Name] = fmt.Sprintf("%s:1-%d", modelServer, m.writes)
+		}
+		s.Server = &api.Server{
+			ServerUUID: modelServer, SuperReadOnly: true, OfflineMode: true, GTIDExecuted: m.volumes[i.Name], Received: m.volumes[i.Name],
+		}
 	case Follow:
 		if IsVoter(a.Record, s.Incarnation) != (a.Ack == api.AckOn) {
 			m.t.Fatalf("%s acknowledges %s although voter is %t", i.Name, a.Ack, IsVoter(a.Record, s.Incarnation))
@@ -159,7 +183,7 @@ func (m *model) mark(p *Instance, a Action) {
 		}
 	}
 	state := api.MarkerWaiting
-	if acks >= p.Agent.Server.AckCount {
+	if acks >= p.Agent.Server.AckCount && !m.loseAcks {
 		state = api.MarkerCommitted
 		p.Agent.Server.Received += "," + marker
 		p.Agent.Server.GTIDExecuted = p.Agent.Server.Received
@@ -208,6 +232,7 @@ func (m *model) check() {
 // crash ends mysqld of an instance.
 func (m *model) crash(name string) {
 	s := m.instance(name).Agent
+	m.volumes[name] = s.Server.Received
 	s.Mysqld, s.Server, s.Marker, s.StateCounter = api.MysqldDown, nil, nil, s.StateCounter+1
 }
 

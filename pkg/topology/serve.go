@@ -39,14 +39,17 @@ func reopen(seen Observed, p *Instance) Plan {
 	if !p.running() {
 		return starting(RuleReopen, seen, p, actions)
 	}
+	if behind := ahead(seen, p); len(behind) > 0 {
+		return lacking(p, actions, behind)
+	}
 	if stage, waitingFor := prepare(seen, p, target(r)); len(stage) > 0 || waitingFor != "" {
 		return Plan{
 			Decision: Decision{RuleReopen, fmt.Sprintf("%s opens again in epoch %d", p.Name, r.Epoch), waitingFor},
 			Actions:  append(actions, stage...), Requeue: lookAgain,
 		}
 	}
-	if lacking := unmarked(seen, p); len(lacking) > 0 {
-		plan := marking(p, r, actions, lacking)
+	if without := unmarked(seen, p); len(without) > 0 {
+		plan := marking(seen, p, actions, without)
 		plan.Decision.Rule = RuleReopen
 		return plan
 	}
@@ -69,6 +72,9 @@ func followers(seen Observed, p *Instance) []Action {
 			continue
 		}
 		follow, ready := following(seen, i, p, api.AckOn)
+		if len(follow) > 0 && i.running() && i.Agent.Server.Channel != nil && turnedAway(i.Agent.Server.Channel) {
+			actions = append(actions, Action{Kind: Admit, Instance: p.Name, Peer: i.Name, Record: seen.Record})
+		}
 		actions = append(actions, follow...)
 		if ready && i.Agent.Server.OfflineMode && caughtUp(i) {
 			actions = append(actions, Action{Kind: Open, Instance: i.Name, Record: seen.Record})
@@ -97,11 +103,22 @@ func readyLearner(want Desired, seen Observed, p *Instance) *Instance {
 		if i.Ordinal >= want.Replicas || i == p || i.Stopping || !i.running() || IsVoter(seen.Record, i.incarnation()) {
 			continue
 		}
-		if follows(i, p, api.AckOff) && caughtUp(i) && servesAll(seen, i) {
+		if follows(i, p, api.AckOff) && caughtUp(i) && near(i, p) && servesAll(seen, i) {
 			return i
 		}
 	}
 	return nil
+}
+
+// maxJoinGap is how many transactions of the primary a learner may not even have received when it becomes a voter. A
+// receiver that has just connected reports no lag at all, whatever it lacks.
+const maxJoinGap = 1000
+
+// near reports whether a learner has received nearly everything.
+func near(i, p *Instance) bool {
+	theirs, errTheirs := gtid.Parse(p.Agent.Server.GTIDExecuted)
+	mine, errMine := gtid.Parse(i.Agent.Server.Received)
+	return errTheirs == nil && errMine == nil && theirs.Subtract(mine).Count() <= maxJoinGap
 }
 
 // enoughConnected reports whether the voters needed by the present k are connected, and one more when k must grow
@@ -168,7 +185,7 @@ func learners(want Desired, seen Observed, p *Instance) (actions []Action, waiti
 
 // advance says what brings one learner forward. It may take a donor, which it then marks busy.
 func advance(seen Observed, i, p *Instance, busy map[string]bool) (actions []Action, waitingFor string) {
-	if i.Agent == nil || i.Stopping || !i.Configured || !knows(i, seen.Record) {
+	if i.Agent == nil || i.Stopping || !i.Configured || !knows(i, seen.Record) || !knows(p, seen.Record) {
 		return nil, describe(i, Member{Name: i.Name})
 	}
 	switch i.Agent.Volume {
@@ -261,10 +278,14 @@ func covered(i, p *Instance) bool {
 // channelTrouble returns what the channel complains about.
 func channelTrouble(i *Instance) string {
 	c := i.Agent.Server.Channel
-	if c.ReceiverError != "" {
-		return c.ReceiverError
+	switch {
+	case c.ReceiverErrno != 0:
+		return fmt.Sprintf("its receiver met error %d", c.ReceiverErrno)
+	case c.ApplierError != "":
+		return "its applier stopped"
+	default:
+		return ""
 	}
-	return c.ApplierError
 }
 
 // judge names the state of a serving cluster: growing, missing somebody, or as wanted.

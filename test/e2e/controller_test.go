@@ -14,10 +14,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
@@ -34,6 +37,9 @@ var rulesElsewhere = map[string]string{
 	"Reopen":        "needs a primary that was stopped",
 	"Rejoin":        "needs a replica that was stopped",
 }
+
+// killWithin is how long a cluster may take to become healthy although its controllers are killed.
+const killWithin = 2 * world.HealthyWithin
 
 // attempts bounds the clusters that are made: a rule that lasts for milliseconds may be missed with the first.
 const attempts = 4
@@ -93,20 +99,9 @@ func (f *fixture) killThrough(t *testing.T, wanted []string, met map[string]bool
 	cluster := world.Cluster(f.namespace, f.name, 3)
 	cluster.Spec.Bootstrap.InitSQL = "CREATE TABLE once (id INT AUTO_INCREMENT PRIMARY KEY); INSERT INTO once VALUES ()"
 	made := f.Create(t, cluster)
-	ctx, cancel := context.WithTimeout(t.Context(), world.HealthyWithin)
+	ctx, cancel := context.WithTimeout(t.Context(), killWithin)
 	defer cancel()
-	var kills []string
-	err := f.follow(ctx, made, func(seen *v1beta1.MySQLCluster) (bool, error) {
-		if d := seen.Status.Decision; d != nil && slices.Contains(wanted, d.Rule) && !met[d.Rule] {
-			met[d.Rule] = true
-			kills = append(kills, d.Rule)
-			return false, f.killLeader(ctx)
-		}
-		healthy := slices.ContainsFunc(seen.Status.Conditions, func(c metav1.Condition) bool {
-			return c.Type == v1beta1.ConditionHealthy && c.Status == metav1.ConditionTrue
-		})
-		return healthy, nil
-	})
+	kills, err := f.killAt(ctx, made, wanted, met)
 	t.Logf("%s: killed at %s", f.name, strings.Join(kills, ", "))
 	if err != nil {
 		f.Fatal(t, f.namespace, "%s with kills at %q: %v", f.name, kills, err)
@@ -124,30 +119,81 @@ func (f *fixture) killThrough(t *testing.T, wanted []string, met map[string]bool
 	}
 }
 
-// follow shows every stored version of a cluster to look until that says it is enough.
-func (f *fixture) follow(ctx context.Context, cluster *v1beta1.MySQLCluster, look func(*v1beta1.MySQLCluster) (bool, error)) error {
+// killAt kills the leader at every rule that was not met before, until the cluster is healthy.
+func (f *fixture) killAt(ctx context.Context, made *v1beta1.MySQLCluster, wanted []string, met map[string]bool) (kills []string, err error) {
+	seen := make(chan string, 1024)
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	// The channel holds more than a cluster in the making ever says, so that the watchers never wait.
+	wg.Go(func() { f.statuses(ctx, made, seen) })
+	wg.Go(func() { f.announcements(ctx, made, seen) })
+	for {
+		select {
+		case rule := <-seen:
+			if rule == healthy {
+				return kills, nil
+			}
+			if met[rule] || !slices.Contains(wanted, rule) {
+				continue
+			}
+			met[rule] = true
+			kills = append(kills, rule)
+			if err := f.killLeader(ctx); err != nil {
+				return kills, err
+			}
+		case <-ctx.Done():
+			return kills, ctx.Err()
+		}
+	}
+}
+
+// healthy stands among the rules for a cluster that is as specified.
+const healthy = ""
+
+// statuses tells the rule of every stored status of a cluster, and healthy after the rule of one that is.
+func (f *fixture) statuses(ctx context.Context, cluster *v1beta1.MySQLCluster, rules chan<- string) {
 	version := cluster.ResourceVersion
 	for ctx.Err() == nil {
 		watch, err := f.Moco.MocoV1beta1().MySQLClusters(f.namespace).Watch(ctx, metav1.ListOptions{
 			FieldSelector: "metadata.name=" + cluster.Name, ResourceVersion: version,
 		})
 		if err != nil {
-			return fmt.Errorf("watching: %w", err)
+			continue
 		}
 		for event := range watch.ResultChan() {
-			seen, ok := event.Object.(*v1beta1.MySQLCluster)
+			stored, ok := event.Object.(*v1beta1.MySQLCluster)
 			if !ok {
 				break
 			}
-			version = seen.ResourceVersion
-			if enough, err := look(seen); err != nil || enough {
-				watch.Stop()
-				return err
+			version = stored.ResourceVersion
+			if stored.Status.Decision != nil {
+				rules <- stored.Status.Decision.Rule
+			}
+			if apimeta.IsStatusConditionTrue(stored.Status.Conditions, v1beta1.ConditionHealthy) {
+				rules <- healthy
 			}
 		}
 		watch.Stop()
 	}
-	return ctx.Err()
+}
+
+// announcements tells the rules that writes of the record are announced with: such a rule stands for a moment only, and
+// the status of that moment is not always stored.
+func (f *fixture) announcements(ctx context.Context, cluster *v1beta1.MySQLCluster, rules chan<- string) {
+	for ctx.Err() == nil {
+		watch, err := f.Kubernetes.CoreV1().Events(f.namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "involvedObject.uid=" + string(cluster.UID)})
+		if err != nil {
+			continue
+		}
+		for event := range watch.ResultChan() {
+			if said, ok := event.Object.(*corev1.Event); ok {
+				rules <- said.Reason
+			}
+		}
+		watch.Stop()
+	}
 }
 
 // killLeader kills the process of the controller that holds the lease, and its Pod, so that the next one is not made to

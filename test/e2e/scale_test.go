@@ -26,7 +26,7 @@ func (f *fixture) grow(t *testing.T) {
 	f.Create(t, world.Cluster(f.namespace, f.name, 1))
 	f.Healthy(t, f.namespace, f.name)
 	f.fill(t)
-	w := must(workload.Start(t.Context(), f.Primary(t, f.namespace, f.name), "load"))(t)
+	w := must(workload.Start(t.Context(), f.Primary(t, f.namespace, f.name), "under_load"))(t)
 	t.Cleanup(func() { w.Stop() })
 	f.acknowledged(t, w, 20)
 	must(f.Kubectl(t.Context(), "scale", "mysqlcluster", "-n", f.namespace, f.name, "--replicas=3"))(t)
@@ -54,7 +54,7 @@ func (f *fixture) grow(t *testing.T) {
 	if len(h.Refused)+len(h.Unknown) > 0 {
 		t.Errorf("writes failed: %s: %v", h, h.LastError)
 	}
-	f.converged(t, "load", h)
+	f.converged(t, "under_load", h)
 }
 
 // fill writes some 100 MB, so that a clone lasts long enough to be watched.

@@ -19,13 +19,19 @@ import (
 	"github.com/moco-mysql/moco/test/mysqld"
 )
 
+// fileSize waits until there is a file and returns its size.
 func fileSize(t *testing.T, path string) int64 {
 	t.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
+	deadline := time.Now().Add(mysqld.Patience)
+	for {
+		info, err := os.Stat(path)
+		if err == nil {
+			return info.Size()
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
-	return info.Size()
 }
 
 // TestClone takes one recipient through everything that can go wrong before it succeeds.
@@ -54,7 +60,7 @@ func TestClone(t *testing.T) {
 	t.Run("a donor that goes away fails the clone, which can be begun again", func(t *testing.T) {
 		source, _ := throttled(t, c, donor, 8<<20)
 		status := failedClone(t, c, recipient, source)
-		if status.Task.Busy || status.Task.BytesDone == 0 {
+		if status.Task.Busy || status.Task.BytesTotal < 60_000_000 {
 			t.Errorf("status %s", mysqld.Describe(status))
 		}
 	})
@@ -75,6 +81,9 @@ func TestClone(t *testing.T) {
 	})
 	c.Clone(recipient, donor)
 	status := recipient.Status()
+	if status.Task.BytesDone != status.Task.BytesTotal {
+		t.Errorf("progress %s", mysqld.Describe(status.Task))
+	}
 	if status.Incarnation == first || status.Server.ServerUUID == donor.Status().Server.ServerUUID || status.Server.ServerID == donor.Status().Server.ServerID {
 		t.Errorf("the clone is not an instance of its own: %s", mysqld.Describe(status))
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -41,12 +40,14 @@ type Instance struct {
 	Conf agent.Config
 	// SlowLog is what the agent inside the test has streamed.
 	SlowLog Buffer
-	// Client talks to the agent that runs.
-	Client *agent.Client
+	// Client talks to the agent that runs. ProbeURL is where the agent's process serves its probes.
+	Client   *agent.Client
+	ProbeURL string
 
 	supervisor *exec.Cmd
 	exited     chan struct{} // closed when the supervisor was reaped
 	stopAgent  func()
+	control    int32 // port of the agent's process
 }
 
 // NewInstance makes a Pod on an empty volume, with free ports. Nothing runs yet.
@@ -266,13 +267,6 @@ func (i *Instance) Session(endpoint mysql.Endpoint) *mysql.Session {
 	must(i.t, err)
 	i.t.Cleanup(session.Close)
 	return session
-}
-
-// ServeHTTP serves a handler for the duration of the test and returns its address.
-func ServeHTTP(t testing.TB, handler http.Handler) string {
-	server := httptest.NewServer(handler)
-	t.Cleanup(server.Close)
-	return server.URL
 }
 
 // AwaitSession opens a session as soon as the server takes one; it ends with the test.

@@ -321,7 +321,9 @@ type Channel struct {
 	Receiver       string `json:"receiver"`
 	ApplierRunning bool   `json:"applierRunning"`
 	ReceiverError  string `json:"receiverError,omitempty"`
-	ApplierError   string `json:"applierError,omitempty"`
+	// ReceiverErrno is Last_IO_Errno, 0 without an error.
+	ReceiverErrno int64  `json:"receiverErrno,omitempty"`
+	ApplierError  string `json:"applierError,omitempty"`
 	// LagSeconds is the server's Seconds_Behind_Source, or -1 when it is not known.
 	LagSeconds int64 `json:"lagSeconds"`
 }

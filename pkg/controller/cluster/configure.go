@@ -36,24 +36,27 @@ type leaf struct {
 }
 
 // configure hands every instance what it should hold, where that differs. One instance that fails does not keep the
-// others from theirs.
-func (c *Controller) configure(ctx context.Context, w *world) (acted bool, err error) {
+// others from theirs. It returns the names of those that were handed something.
+func (c *Controller) configure(ctx context.Context, w *world) (configured map[string]bool, err error) {
 	if w.settings.options == nil || w.memory.credentials == nil {
-		return false, nil
+		return nil, nil
 	}
+	configured = map[string]bool{}
 	c.forgetLeaves(w)
 	var failures []error
 	for n := range w.seen.Instances {
 		i := &w.seen.Instances[n]
 		pod := w.pods[i.Ordinal]
-		if i.Agent == nil || i.Stopping || pod == nil || i.Agent.Volume == api.VolumeWaiting {
+		if i.Agent == nil || i.Stopping || pod == nil || i.Agent.Volume == api.VolumeWaiting || i.Agent.Volume == api.VolumeUnreadable {
 			continue
 		}
 		sent, err := c.configureOne(ctx, w, pod, i.Ordinal, i.Agent)
-		acted = acted || sent
+		if sent {
+			configured[i.Name] = true
+		}
 		failures = append(failures, err)
 	}
-	return acted, errors.Join(failures...)
+	return configured, errors.Join(failures...)
 }
 
 // configureOne hands one instance what it should hold, unless it does.
@@ -82,7 +85,7 @@ func (c *Controller) configureOne(ctx context.Context, w *world, pod *corev1.Pod
 	}
 	request.Epoch, request.Claim = status.PromisedEpoch, status.PromisedClaim
 	if _, err := client.Command(ctx, api.CommandConfigure, request); err != nil {
-		return true, fmt.Errorf("configuring %s: %w", pod.Name, err)
+		return false, fmt.Errorf("configuring %s: %w", pod.Name, err)
 	}
 	klog.FromContext(ctx).V(2).Info("Configured an instance", "cluster", klog.KObj(w.cluster), "instance", pod.Name)
 	return true, nil

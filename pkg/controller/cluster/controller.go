@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -296,8 +297,9 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 	if err != nil {
 		return 0, err
 	}
-	if err := c.loadCredentials(ctx, w); err != nil {
-		return 0, errors.Join(err, c.publish(ctx, w, outcome{objects: err, decision: notYet(err)}))
+	credentialsErr := c.loadCredentials(ctx, w)
+	if w.memory.credentials == nil {
+		return 0, errors.Join(credentialsErr, c.publish(ctx, w, outcome{objects: credentialsErr, decision: notYet(credentialsErr)}))
 	}
 	c.listen(ctx, w)
 	c.observe(w)
@@ -307,14 +309,15 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 	plan := topology.Decide(topology.Desired{Replicas: cluster.Spec.Replicas}, w.seen)
 	c.fleet.attend(cache.MetaObjectToName(cluster), plan.Decision.Rule != topology.RuleSteady)
 	klog.FromContext(ctx).V(4).Info("Decided", "cluster", klog.KObj(cluster), "rule", plan.Decision.Rule, "reason", plan.Decision.Reason, "actions", len(plan.Actions))
-	if configured {
-		plan.Actions = nil // what was configured moved on; the agents' news brings the next sync
-	}
+	// What was configured moved on and would refuse; its news brings the next sync.
+	plan.Actions = slices.DeleteFunc(plan.Actions, func(a topology.Action) bool { return configured[a.Instance] })
+	w.reading = plan.Decision.Rule == topology.RuleReadVolumes
 	acted, executeErr := c.execute(ctx, w, plan)
 	out := outcome{decision: plan.Decision}
 	out.pendingPods, out.objects = c.syncChildren(ctx, w)
+	out.objects = errors.Join(credentialsErr, out.objects)
 	publishErr := c.publish(ctx, w, out)
-	if configured || acted {
+	if len(configured) > 0 || acted {
 		plan.Requeue = soon
 	}
 	return plan.Requeue, errors.Join(settleErr, configureErr, executeErr, out.objects, publishErr)

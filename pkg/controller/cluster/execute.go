@@ -41,9 +41,9 @@ func (c *Controller) execute(ctx context.Context, w *world, plan topology.Plan) 
 			rest[action.Instance] = append(rest[action.Instance], action)
 		}
 	}
-	// Accounts first: an instance that follows before its account exists only fills the error log.
-	for _, action := range admits {
-		if err := c.commandAll(ctx, w, action.Instance, []topology.Action{action}); err != nil {
+	// Accounts first, all of them on the primary: an instance that follows before its account exists only fills the error log.
+	if len(admits) > 0 {
+		if err := c.commandAll(ctx, w, admits[0].Instance, admits); err != nil {
 			return true, err
 		}
 	}
@@ -80,6 +80,7 @@ func (c *Controller) writeRecord(ctx context.Context, w *world, decision topolog
 		return err
 	}
 	w.memory.record = written.Status.Replication
+	w.cluster = written // the status is written next, over this version
 	klog.FromContext(ctx).Info("Wrote the record", "cluster", klog.KObj(w.cluster), "epoch", action.Record.Epoch, "phase", action.Record.Phase, "reason", decision.Reason)
 	c.events.Event(w.cluster, corev1.EventTypeNormal, string(decision.Rule), sentence(decision.Reason))
 	return nil

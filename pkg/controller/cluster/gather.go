@@ -30,6 +30,8 @@ type world struct {
 	claims map[int32]*corev1.PersistentVolumeClaim
 	// settings is what the instances are to be configured with.
 	settings settings
+	// reading: every volume has to be read before anything is decided.
+	reading bool
 	// seen is the same world in the words of pkg/topology.
 	seen topology.Observed
 }

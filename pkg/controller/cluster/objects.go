@@ -47,7 +47,7 @@ func (w *world) needed(ordinal int32) bool {
 		return true
 	}
 	record := w.seen.Record
-	return w.claims[ordinal] != nil && (record == nil || votesByOrdinal(record, ordinal))
+	return w.claims[ordinal] != nil && (record == nil || w.reading || votesByOrdinal(record, ordinal))
 }
 
 func votesByOrdinal(record *v1beta1.ReplicationRecord, ordinal int32) bool {
@@ -104,8 +104,8 @@ func (s *settings) reject(reason, message string) {
 
 func (c *Controller) podInput(w *world, ordinal int32) render.PodInput {
 	in := render.PodInput{Ordinal: ordinal, AgentImage: c.config.AgentImage, ExporterImage: c.config.ExporterImage}
-	if w.seen.Record != nil {
-		in.Epoch = w.seen.Record.Epoch
+	if r := w.seen.Record; r != nil && r.LastOpened != nil {
+		in.Epoch = r.LastOpened.Epoch
 	}
 	return in
 }

@@ -64,7 +64,7 @@ func TestCheckTakesWhatIsTheUsers(t *testing.T) {
 	options := map[string]string{
 		"max_connections": "500", "innodb-buffer-pool-size": "4G", "sql_mode": "", "Long_Query_Time": "0.5",
 		"innodb_flush_method": "O_DIRECT_NO_FSYNC", "binlog_row_image": "MINIMAL", "slow_query_log": "OFF",
-		"skip_show_database": "ON", "log_bin_trust_function_creators": "1", "slave_parallel_workers": "8",
+		"skip_show_database": "ON", "slave_parallel_workers": "8",
 		"lower_case_table_names": "1", "init_connect": `SET NAMES 'utf8mb4' # "x"`, "time_zone_unknown": "x",
 		"enable_cascade_triggers": "ON", "character_set_server": "latin1", "require_secure_transport": "ON",
 	}
@@ -79,6 +79,7 @@ func TestCheckTakesWhatIsTheUsers(t *testing.T) {
 func TestCheckRefuses(t *testing.T) {
 	tests := map[string]struct{ name, value string }{
 		"a forced option":                             {"sync_binlog", "1"},
+		"the right to make triggers and functions":    {"log_bin_trust_function_creators", "OFF"},
 		"a forced option with dashes and capitals":    {"Sync-Binlog", "0"},
 		"a forced option as on the command line":      {"--sync-binlog", "0"},
 		"a forced option that is loose":               {"loose_sync_binlog", "0"},
@@ -188,7 +189,7 @@ func TestSizesFitTheContainer(t *testing.T) {
 	for memory := int64(256 << 20); memory <= 2<<40; memory += memory / 7 {
 		got := derived(t, memory)
 		const mysqldItself = 160 << 20
-		sum := got["innodb_buffer_pool_size"] + got["innodb_log_buffer_size"] + got["temptable_max_ram"] + mysqldItself +
+		sum := got["innodb_buffer_pool_size"] + got["innodb_log_buffer_size"] + max(got["temptable_max_ram"], 20*got["tmp_table_size"]) + mysqldItself +
 			got["max_connections"]<<19
 		if sum > memory {
 			t.Errorf("in %d MiB the sizes sum up to %d MiB", memory>>20, sum>>20)

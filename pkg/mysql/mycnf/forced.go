@@ -59,6 +59,9 @@ var forcedAlways = []setting{
 	// Nothing that was persisted with SET PERSIST, possibly by another
 	// instance before a clone, counts.
 	{"persisted_globals_load", "OFF"},
+	// Without it nobody could make a trigger or a function: that would take a
+	// privilege no tenant has. By row, neither can make instances differ.
+	{"log_bin_trust_function_creators", "ON"},
 	// Tenants stay within their data.
 	{"partial_revokes", "ON"},
 	{"local_infile", "OFF"},

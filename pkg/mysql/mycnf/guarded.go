@@ -17,16 +17,15 @@ const (
 type refusal struct{ reason, remedy string }
 
 var (
-	refusedForced   = refusal{"it is set by the operator: the cluster would lose acknowledged writes or its isolation with another value", remedyRemove}
-	refusedLayout   = refusal{"it is a part of the layout of the instance", remedyLayout}
-	refusedTLS      = refusal{"it belongs to the TLS material of the instance", remedyTLS}
-	refusedRole     = refusal{"the operator switches it while the instance runs", remedyController}
-	refusedLoss     = refusal{"acknowledged writes could be lost or differ between the instances", remedyRemove}
-	refusedMode     = refusal{"it is not a setting but another mode of operation, in which the instance does not serve", remedyRemove}
-	refusedSession  = refusal{"it would change the sessions of the operator", "set it in the sessions of the application"}
-	refusedMemory   = refusal{"a container has no right to it, or would be sized by the memory of its node", "remove it; sizes follow from the memory limit of the container mysql"}
-	refusedCreators = refusal{"it is ON: with row-based logging a function or trigger cannot make instances differ, and no tenant has the privilege that OFF asks for", remedyRemove}
-	refusedPlugin   = refusal{"the operator loads the plugins", "remove it, and use components (INSTALL COMPONENT) where there is one"}
+	refusedForced  = refusal{"it is set by the operator: the cluster would lose acknowledged writes or its isolation with another value", remedyRemove}
+	refusedLayout  = refusal{"it is a part of the layout of the instance", remedyLayout}
+	refusedTLS     = refusal{"it belongs to the TLS material of the instance", remedyTLS}
+	refusedRole    = refusal{"the operator switches it while the instance runs", remedyController}
+	refusedLoss    = refusal{"acknowledged writes could be lost or differ between the instances", remedyRemove}
+	refusedMode    = refusal{"it is not a setting but another mode of operation, in which the instance does not serve", remedyRemove}
+	refusedSession = refusal{"it would change the sessions of the operator", "set it in the sessions of the application"}
+	refusedMemory  = refusal{"a container has no right to it, or would be sized by the memory of its node", "remove it; sizes follow from the memory limit of the container mysql"}
+	refusedPlugin  = refusal{"the operator loads the plugins", "remove it, and use components (INSTALL COMPONENT) where there is one"}
 )
 
 // guarded are the options that are refused although nothing in forcedAlways
@@ -49,8 +48,6 @@ var guarded = map[string]refusal{
 	"ssl_crl": refusedTLS, "ssl_crlpath": refusedTLS, "auto_generate_certs": refusedTLS,
 
 	"read_only": refusedRole,
-
-	"log_bin_trust_function_creators": refusedCreators,
 
 	"binlog_direct_non_transactional_updates": refusedLoss, "binlog_expire_logs_seconds": refusedLoss,
 	"binlog_rotate_encryption_master_key_at_startup": refusedLoss,

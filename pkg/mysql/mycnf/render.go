@@ -128,7 +128,9 @@ func sorted(user map[string]string) []setting {
 	return settings
 }
 
-// layout is where things are and who this is.
+// layout is where things are and who this is. log_error is not in it: without
+// the option the error log goes to standard error, and "log_error = stderr"
+// would be a file of that name.
 func layout(in *Input) []setting {
 	settings := []setting{
 		{"datadir", in.DataDir},
@@ -140,7 +142,6 @@ func layout(in *Input) []setting {
 		{"admin_address", in.AdminAddress},
 		{"admin_port", strconv.Itoa(in.AdminPort)},
 		{"slow_query_log_file", in.SlowLog},
-		{"log_error", "stderr"},
 		{"ssl_ca", in.TLSCA},
 		{"ssl_cert", in.TLSCertificate},
 		{"ssl_key", in.TLSKey},

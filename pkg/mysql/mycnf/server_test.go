@@ -144,6 +144,14 @@ func TestARunningServerHasWhatTheOptionFileSays(t *testing.T) {
 		}
 	})
 	t.Run("the sizes are those derived, not rounded by the server", func(t *testing.T) { testSizes(t, text, got) })
+	t.Run("the error log goes to standard error, where the kubelet takes it", func(t *testing.T) {
+		if got["log_error"] != "stderr" {
+			t.Errorf("log_error is %q", got["log_error"])
+		}
+		if files, err := filepath.Glob(filepath.Join(s.Dir, "data", "*.err")); err != nil || len(files) > 0 {
+			t.Errorf("it goes to %v (%v)", files, err)
+		}
+	})
 	t.Run("the plugins are there", func(t *testing.T) { testPlugins(t, s) })
 	t.Run("idle, it fits into its container", func(t *testing.T) {
 		if resident := residentBytes(t, s); resident > in.MemoryBytes {

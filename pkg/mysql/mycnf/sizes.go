@@ -98,9 +98,9 @@ func bufferPool(memory, cores int64) (pool, chunk, instances int64) {
 // doesn't exist" instead of going to disk (seen with 9.7.4). So a container
 // that cannot afford the least value of the server's own, 1 GiB, uses the
 // engine MEMORY for them, whose tables have a bound each and go to disk beyond
-// it.
+// it; the bound is low because every connection may have several.
 func temporaryTables(memory int64) []setting {
-	size := clamp(memory/64/mib*mib, 4*mib, 16*mib)
+	size := clamp(memory/256/mib*mib, 2*mib, 16*mib)
 	settings := []setting{number("tmp_table_size", size), number("max_heap_table_size", size)}
 	if memory < 4*gib {
 		return append(settings, setting{"internal_tmp_mem_storage_engine", "MEMORY"})

@@ -58,6 +58,7 @@ func Check(ctx context.Context, dirs ...string) []string {
 			note("disk: %d GiB are needed for %s, %d are free", int64(minDisk)>>30, dir, free>>30)
 		}
 	}
+	missing = append(missing, conflicts(hostLinks())...)
 	missing = append(missing, kernel(ctx)...)
 	slices.Sort(missing)
 	return missing

@@ -95,8 +95,8 @@ func (c Cache) build(ctx context.Context, t Tool, pkg, to string) error {
 	if t.VersionVar != "" {
 		stamp = " -X " + t.VersionVar + "=" + t.Version
 	}
-	_, err := command.Output(ctx, "env", "CGO_ENABLED=0", "GOFLAGS=-mod=mod -trimpath",
-		"go", "-C", filepath.Join(c.ToolsDir, t.Name), "build", "-ldflags=-s -w"+stamp, "-o", to+".partial", pkg)
+	_, err := command.Output(ctx, "env", "CGO_ENABLED=0",
+		"go", "-C", filepath.Join(c.ToolsDir, t.Name), "build", "-trimpath", "-ldflags=-s -w"+stamp, "-o", to+".partial", pkg)
 	if err != nil {
 		return err
 	}

@@ -21,10 +21,21 @@ const SystemNamespace = "moco-system"
 // cleanupTimeout bounds the removal of a namespace; volumes are detached and removed meanwhile.
 const cleanupTimeout = 3 * time.Minute
 
-// Install applies the manifests as shipped and waits for the controller.
+// Install applies the manifests as shipped and waits for the controller. One that runs already is started anew, because
+// its image may have been built again under the same name.
 func (w *World) Install(ctx context.Context) error {
+	_, err := w.Kubernetes.AppsV1().Deployments(SystemNamespace).Get(ctx, "moco-controller", metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("looking for the controller: %w", err)
+	}
+	installed := err == nil
 	if _, err := w.Kubectl(ctx, "apply", "--server-side", "--force-conflicts", "-f", filepath.Join(w.Repo, "manifests")); err != nil {
 		return fmt.Errorf("installing: %w", err)
+	}
+	if installed {
+		if _, err := w.Kubectl(ctx, "rollout", "restart", "-n", SystemNamespace, "deployment/moco-controller"); err != nil {
+			return fmt.Errorf("starting the controller anew: %w", err)
+		}
 	}
 	for _, wait := range [][]string{
 		{"wait", "--for=condition=Established", "crd/mysqlclusters.moco.dev", "--timeout=60s"},

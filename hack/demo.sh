@@ -24,21 +24,11 @@ start_kubernetes() {
   export PATH
 }
 
-# The images have fixed tags, so a Deployment that runs already does not notice
-# that they were built anew; the digest of their programs tells.
 install_operator() {
-  local build was
   say "installing the operator: kubectl apply -f manifests/"
-  build=$(cat _output/local/build/moco-controller _output/local/build/moco-agent | sha256sum | cut -c1-16)
-  was=$(kubectl -n moco-system get deployment moco-controller --ignore-not-found \
-    -o 'go-template={{index .metadata.annotations "moco.dev/demo-build"}}' 2> /dev/null || true)
   # Whoever applied them with another client before gets a warning that changes nothing.
   kubectl apply -f manifests/ 2>&1 > /dev/null | grep -v 'last-applied-configuration annotation' >&2 || [ "${PIPESTATUS[0]}" = 0 ]
-  if [ -n "$was" ] && [ "$was" != "$build" ]; then
-    say "its image has changed since the last demo: restarting it"
-    kubectl -n moco-system rollout restart deployment/moco-controller > /dev/null
-  fi
-  kubectl -n moco-system annotate --overwrite deployment/moco-controller "moco.dev/demo-build=$build" > /dev/null
+  refresh_operator
   kubectl wait --for=condition=Established --timeout=60s crd/mysqlclusters.moco.dev > /dev/null
   say "waiting for the operator's Pods"
   if ! command kubectl -n moco-system rollout status deployment/moco-controller --timeout=180s > /dev/null; then

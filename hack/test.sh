@@ -37,6 +37,7 @@ check() {
     failed_checks=$((failed_checks + 1))
     failures+=("$name")
     echo "FAIL  $name"
+    return 1
   fi
 }
 
@@ -51,9 +52,14 @@ gotest() {
   return $status
 }
 
-# packages lists this module's packages that hold tests, but those matching $1.
+# packages lists this module's packages that hold tests: those that need a real
+# mysqld (they import test/server) or the pure ones. The end-to-end tests and the
+# measurements are neither.
 packages() {
-  go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | grep -Ev "$1"
+  local match=-v
+  [ "$1" != mysqld ] || match=
+  go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}{{end}}' ./... |
+    grep -Ev "^$module/test/(e2e|bench)[ /]" | grep -E $match "[ ]$module/test/(server|mysqld)( |$)" | cut -d ' ' -f 1
 }
 
 stage_checks() {
@@ -63,16 +69,16 @@ stage_checks() {
   done
 }
 
-# What starts a mysqld is a stage of its own, because that needs root and time.
 # shellcheck disable=SC2046
-stage_unit() { gotest unit . -timeout=10m $(packages "^$module/test/(mysqld|e2e|bench)(/|$)"); }
+stage_unit() { gotest unit . -timeout=10m $(packages pure); }
 
 stage_cluster() { gotest cluster test/cluster -timeout=10m ./...; }
 
-# One at a time: a mysqld takes half a gigabyte and, here, most of a core.
+# One package at a time: a mysqld takes half a gigabyte and, here, most of a core.
+# shellcheck disable=SC2046
 stage_mysqld() {
-  check "MySQL is installed in a root file system" hack/mysql-rootfs.sh || return
-  gotest mysqld . -timeout=20m -p=1 ./test/mysqld/...
+  check "MySQL is unpacked in a root file system" hack/mysql-rootfs.sh
+  gotest mysqld . -timeout=25m -p=1 $(packages mysqld)
 }
 
 stage_e2e() {
@@ -91,13 +97,18 @@ stage_bench() {
 }
 
 # The end-to-end tests find the cluster by KUBECONFIG and its kubectl on PATH.
+# Continuous integration begins with a new cluster; a person's goes on with the one
+# that runs, with the programs of this checkout.
 cluster_up() {
+  [ -z "${CI:-}" ] || hack/local-cluster.sh down
   hack/local-cluster.sh status > /dev/null 2>&1 || started_cluster=yes
-  check "the local cluster starts" hack/local-cluster.sh up
+  check "the local cluster starts" hack/local-cluster.sh up || return
   export KUBECONFIG=$local_kubeconfig
   PATH=$(kubectl_dir):$PATH
   export PATH
-  [ -e "$local_kubeconfig" ]
+  if kubectl -n moco-system get deployment moco-controller > /dev/null 2>&1; then
+    check "the controller is of this checkout" refresh_operator
+  fi
 }
 
 # count ACTION prints how many tests ended so. A package that fails without a

@@ -6,6 +6,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -99,8 +100,13 @@ func (in *instance) promise(d state.Durable, env *api.Envelope, record *v1beta1.
 // phaseOrder tells how far a phase is.
 var phaseOrder = map[v1beta1.RecordPhase]int{v1beta1.RecordClaimed: 1, v1beta1.RecordChosen: 2, v1beta1.RecordOpened: 3}
 
+// advances says whether a record of the promised epoch is news: further than the kept one, or as far but different.
 func advances(kept, record *v1beta1.ReplicationRecord) bool {
-	return kept == nil || record.Epoch > kept.Epoch || phaseOrder[record.Phase] > phaseOrder[kept.Phase]
+	if kept == nil || record.Epoch > kept.Epoch {
+		return true
+	}
+	further := phaseOrder[record.Phase] - phaseOrder[kept.Phase]
+	return further > 0 || further == 0 && !reflect.DeepEqual(kept, record)
 }
 
 // accepted counts a command that was carried out and makes its reply.

@@ -72,6 +72,7 @@ func votes(record *v1beta1.ReplicationRecord, incarnation string) bool {
 func (in *instance) fillFrom(ctx context.Context, donor api.Source) error {
 	err := in.save(func(d *state.Durable) {
 		d.Incarnation, d.AckCount, d.FreshClone, d.ChannelHash = newID(), 0, true, ""
+		d.Counter++
 		d.LedStart, d.OpenStart, d.OpenEpoch, d.OpenPrimary = "", "", 0, false
 	})
 	if err != nil {

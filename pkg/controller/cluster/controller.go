@@ -104,8 +104,8 @@ type Controller struct {
 	memories memories
 	fleet    *fleet
 	identity atomic.Pointer[identity]
-	// troublesMu guards the troubles of all memories, which parallel commands write.
-	troublesMu sync.Mutex
+	// remarksMu guards what parallel commands write into the memories.
+	remarksMu sync.Mutex
 	// syncHandler is what a worker calls; tests replace it.
 	syncHandler func(ctx context.Context, key cache.ObjectName) (time.Duration, error)
 }

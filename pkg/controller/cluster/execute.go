@@ -32,6 +32,9 @@ func (c *Controller) execute(ctx context.Context, w *world, plan topology.Plan) 
 	var admits []topology.Action
 	rest := map[string][]topology.Action{}
 	for _, action := range plan.Actions {
+		if action.Kind == topology.Follow && w.memory.repeats(action, c.now()) {
+			continue
+		}
 		switch action.Kind {
 		case topology.WriteRecord:
 			return true, c.writeRecord(ctx, w, plan.Decision, action)
@@ -119,12 +122,15 @@ func (c *Controller) commandAll(ctx context.Context, w *world, instance string, 
 	return nil
 }
 
-// remark remembers what an instance refuses, for people.
+// remark remembers how a command ended: what an instance refuses is shown to people.
 func (c *Controller) remark(w *world, instance string, action topology.Action, err error) {
-	c.troublesMu.Lock()
-	defer c.troublesMu.Unlock()
+	c.remarksMu.Lock()
+	defer c.remarksMu.Unlock()
 	if err == nil {
 		delete(w.memory.troubles, instance)
+		if action.Kind == topology.Follow {
+			w.memory.follows[instance] = follow{followOf(action), c.now()}
+		}
 		return
 	}
 	w.memory.troubles[instance] = fmt.Sprintf("%s failed: %v", action.Kind, err)

@@ -4,6 +4,7 @@
 package cluster
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -37,10 +38,33 @@ type memory struct {
 	leaves map[types.UID]leaf
 	// troubles is the last failed command of each instance, by Pod name.
 	troubles map[string]string
+	// follows is the last Follow carried out by each instance, by Pod name.
+	follows map[string]follow
 	// positionsAt is when positions were last written to the status.
 	positionsAt time.Time
 	// decidedSince is since when the present decision stands.
 	decision v1beta1.Decision
+}
+
+// follow is a Follow that was sent.
+type follow struct {
+	what string
+	at   time.Time
+}
+
+// followPause is how long the same Follow is not repeated: a receiver that stops at once for a reason that stays would be
+// started several times a second.
+const followPause = 5 * time.Second
+
+// followOf describes a Follow; the same words mean the same command.
+func followOf(a topology.Action) string {
+	return fmt.Sprint(a.Peer, a.Record.Epoch, a.Record.Phase, a.Ack)
+}
+
+// repeats reports whether a Follow was carried out a moment ago already.
+func (m *memory) repeats(a topology.Action, now time.Time) bool {
+	last := m.follows[a.Instance]
+	return last.what == followOf(a) && now.Sub(last.at) < followPause
 }
 
 // maxVerdicts bounds what is remembered about options and templates; beyond it everything is asked anew.
@@ -61,6 +85,7 @@ func (m *memories) of(cluster *v1beta1.MySQLCluster) *memory {
 	if found == nil || found.uid != cluster.UID {
 		found = &memory{
 			uid: cluster.UID, verdicts: map[string]string{}, dryRuns: map[string]string{}, leaves: map[types.UID]leaf{}, troubles: map[string]string{},
+			follows: map[string]follow{},
 		}
 		m.all[name] = found
 	}

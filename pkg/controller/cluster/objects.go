@@ -140,6 +140,14 @@ func (c *Controller) syncInstance(ctx context.Context, w *world, ordinal int32, 
 	return render.TemplateHash(pod) != render.TemplateHash(rendered) || (status != nil && pendingRestart(status)), nil
 }
 
+// ifThere makes an object that was not found nil.
+func ifThere[T any](found *T, err error) (*T, error) {
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return found, err
+}
+
 // syncServices keeps the three Services.
 func (c *Controller) syncServices(ctx context.Context, w *world) error {
 	var failures []error
@@ -148,12 +156,9 @@ func (c *Controller) syncServices(ctx context.Context, w *world) error {
 		if err != nil {
 			return fmt.Errorf("rendering the Services: %w", err)
 		}
-		observed, err := c.services.Services(w.cluster.Namespace).Get(desired.Name)
-		if err != nil && !apierrors.IsNotFound(err) {
+		observed, err := ifThere(c.services.Services(w.cluster.Namespace).Get(desired.Name))
+		if err != nil {
 			return fmt.Errorf("reading Service %s: %w", desired.Name, err)
-		}
-		if apierrors.IsNotFound(err) {
-			observed = nil
 		}
 		_, err = c.children.EnsureService(ctx, w.cluster, desired, observed)
 		failures = append(failures, err)
@@ -175,12 +180,9 @@ func (c *Controller) syncPublished(ctx context.Context, w *world) error {
 	if err != nil {
 		return fmt.Errorf("rendering the published settings: %w", err)
 	}
-	observed, err := c.configMaps.ConfigMaps(w.cluster.Namespace).Get(desired.Name)
-	if err != nil && !apierrors.IsNotFound(err) {
+	observed, err := ifThere(c.configMaps.ConfigMaps(w.cluster.Namespace).Get(desired.Name))
+	if err != nil {
 		return fmt.Errorf("reading ConfigMap %s: %w", desired.Name, err)
-	}
-	if apierrors.IsNotFound(err) {
-		observed = nil
 	}
 	_, err = c.children.EnsureConfigMap(ctx, w.cluster, desired, observed)
 	return err
@@ -196,12 +198,9 @@ func (c *Controller) syncBudget(ctx context.Context, w *world) error {
 	if err != nil {
 		return fmt.Errorf("rendering the PodDisruptionBudget: %w", err)
 	}
-	observed, err := c.budgets.PodDisruptionBudgets(w.cluster.Namespace).Get(render.BudgetName(w.cluster))
-	if err != nil && !apierrors.IsNotFound(err) {
+	observed, err := ifThere(c.budgets.PodDisruptionBudgets(w.cluster.Namespace).Get(render.BudgetName(w.cluster)))
+	if err != nil {
 		return fmt.Errorf("reading the PodDisruptionBudget: %w", err)
-	}
-	if apierrors.IsNotFound(err) {
-		observed = nil
 	}
 	return c.children.EnsureBudget(ctx, w.cluster, desired, observed)
 }

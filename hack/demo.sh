@@ -26,9 +26,10 @@ start_kubernetes() {
 
 install_operator() {
   say "installing the operator: kubectl apply -f manifests/"
+  refresh_operator
   # Whoever applied them with another client before gets a warning that changes nothing.
   kubectl apply -f manifests/ 2>&1 > /dev/null | grep -v 'last-applied-configuration annotation' >&2 || [ "${PIPESTATUS[0]}" = 0 ]
-  refresh_operator
+  mark_operator
   kubectl wait --for=condition=Established --timeout=60s crd/mysqlclusters.moco.dev > /dev/null
   say "waiting for the operator's Pods"
   if ! command kubectl -n moco-system rollout status deployment/moco-controller --timeout=180s > /dev/null; then

@@ -60,19 +60,26 @@ preflight() {
   fi
 }
 
-# refresh_operator restarts a controller that runs from an earlier build: its image
-# has a fixed tag, so the Deployment does not notice that it was built anew. The
-# digest of the programs, kept in an annotation, tells. It is called when the
-# Deployment exists; KUBECONFIG and PATH must lead to the local cluster.
+# operator_build prints the digest of the programs that were built last.
+operator_build() {
+  cat _output/local/build/moco-controller _output/local/build/moco-agent | sha256sum | cut -c1-16
+}
+
+# refresh_operator restarts a controller of an earlier build: its image has a fixed
+# tag, so the Deployment does not notice that it was built anew. An annotation tells.
+# KUBECONFIG and PATH must lead to the local cluster.
 refresh_operator() {
-  local build was
-  build=$(cat _output/local/build/moco-controller _output/local/build/moco-agent | sha256sum | cut -c1-16)
-  was=$(kubectl -n moco-system get deployment moco-controller \
-    -o 'go-template={{with .metadata.annotations}}{{with index . "moco.dev/local-build"}}{{.}}{{end}}{{end}}')
-  [ "$was" != "$build" ] || return 0
-  if [ -n "$was" ]; then
-    echo "the controller was built anew: restarting it"
-    kubectl -n moco-system rollout restart deployment/moco-controller > /dev/null
-  fi
-  kubectl -n moco-system annotate --overwrite deployment/moco-controller "moco.dev/local-build=$build" > /dev/null
+  local build
+  kubectl -n moco-system get deployment moco-controller > /dev/null 2>&1 || return 0
+  build=$(operator_build)
+  [ "$build" != "$(kubectl -n moco-system get deployment moco-controller \
+    -o 'go-template={{with .metadata.annotations}}{{with index . "moco.dev/local-build"}}{{.}}{{end}}{{end}}')" ] || return 0
+  echo "the controller was built anew: restarting it"
+  kubectl -n moco-system rollout restart deployment/moco-controller > /dev/null
+  mark_operator
+}
+
+# mark_operator notes which build the controller is of.
+mark_operator() {
+  kubectl -n moco-system annotate --overwrite deployment/moco-controller "moco.dev/local-build=$(operator_build)" > /dev/null
 }

@@ -180,6 +180,7 @@ func (in *instance) receive(ctx context.Context, session *mysql.Session, donor a
 	<-watched
 	switch {
 	case err == nil:
+		in.showProgress(in.ctx, session)
 		return nil
 	case cause != nil:
 		return fmt.Errorf("cloning from %s: %w", donor.Name, cause)
@@ -227,6 +228,13 @@ func (in *instance) watchClone(ctx context.Context, stop context.CancelCauseFunc
 			stop(errCloneStalled)
 			return
 		}
+	}
+}
+
+// showProgress shows how far the clone has come, if that can be read.
+func (in *instance) showProgress(ctx context.Context, session *mysql.Session) {
+	if now, err := readCloneProgress(ctx, session); err == nil {
+		in.progress(func(t *api.Task) { t.BytesDone, t.BytesTotal = now.done, now.total })
 	}
 }
 

@@ -38,6 +38,8 @@ func TestCluster(t *testing.T) {
 	scenario(t, "connections and replication are encrypted", f.encrypted)
 	scenario(t, "a client in a Pod uses the Service's name and verifies it", f.clientPod)
 	scenario(t, "every instance tells its role", f.roles)
+	scenario(t, "the exporters tell how mysqld is", f.exporters)
+	scenario(t, "the controller may do no more than it needs", f.leastPrivilege)
 	scenario(t, "kubectl get and describe tell a person how it is", f.readable)
 	scenario(t, "strict compatibility", f.compatibility)
 	scenario(t, "large transactions replicate while others go on", f.largeTransactions)

@@ -171,7 +171,7 @@ func (f *fixture) roles(t *testing.T) {
 }
 
 // maxBody bounds what fetch reads.
-const maxBody = 64 << 10
+const maxBody = 4 << 20
 
 func fetch(ctx context.Context, url string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

@@ -109,7 +109,9 @@ func TestClone(t *testing.T) {
 func failedClone(t *testing.T, c *mysqld.Cluster, i *mysqld.Instance, donor api.Source) *api.Status {
 	t.Helper()
 	c.Do(i, api.CommandClone, &api.CloneRequest{Donor: donor})
-	status := i.Await("the clone ends", func(s *api.Status) bool { return s.Task != nil && s.Task.State != api.TaskRunning })
+	status := i.Await("the clone ends", func(s *api.Status) bool {
+		return s.Task != nil && s.Task.State != api.TaskRunning && s.Volume != api.VolumeFilling
+	})
 	if status.Task.State != api.TaskFailed || status.Volume != api.VolumeEmpty {
 		t.Fatalf("the clone did not fail: %s", mysqld.Describe(status))
 	}

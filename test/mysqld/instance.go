@@ -61,7 +61,7 @@ func NewInstance(t testing.TB, lab *Lab, name string) *Instance {
 	i.Conf = agent.Config{
 		Pod: name, PodUID: i.PodUID, BootID: "boot-1", Version: "test",
 		DataRoot: filepath.Join(dir, "data"), RunDir: filepath.Join(dir, "run"),
-		Port: freePort(t), AdminPort: freePort(t), PollInterval: 200 * time.Millisecond,
+		Port: freePort(t), AdminPort: freePort(t), PollInterval: 200 * time.Millisecond, TaskRetry: 100 * time.Millisecond,
 		SlowLog: &i.SlowLog, TimeZones: lab.timeZones,
 	}
 	t.Cleanup(i.destroy)

@@ -36,9 +36,9 @@ const (
 	// S3Port is the S3 server's port on HostAddress.
 	S3Port = 7070
 	// StorageClass is the name of the default storage class.
-	StorageClass = "local-ext4"
+	StorageClass = "local-disk"
 	// Provisioner is the name under which the volume provisioner serves it.
-	Provisioner = "moco.dev/local-ext4"
+	Provisioner = "moco.dev/local-disk"
 	// StateDir holds everything a running cluster writes but its logs and the
 	// files meant for users. It is short because unix socket paths below it
 	// must stay under 108 bytes.

@@ -63,10 +63,17 @@ func (s Sources) Cluster(ctx context.Context) ([]Spec, error) {
 	}
 	return append([]Spec{
 		program(Pause, nobody, "/pause", File{From: pause, To: "/pause"}),
-		program(CoreDNS, nobody, "/coredns", File{From: s.CoreDNS, To: "/coredns"}),
+		s.coredns(),
 		program(NoMySQL, mysqlUser, "/pause", File{From: pause, To: "/pause"}),
 		program(OldMySQL, mysqlUser, "/usr/sbin/mysqld", File{From: old, To: "/usr/sbin/mysqld"}),
 	}, s.Instances()...), nil
+}
+
+func (s Sources) coredns() Spec {
+	spec := program(CoreDNS, nobody, "/coredns", File{From: s.CoreDNS, To: "/coredns"})
+	// The program is in a directory named after its version.
+	spec.Key = filepath.Base(filepath.Dir(s.CoreDNS))
+	return spec
 }
 
 // Instances returns the images of other projects that a MySQL cluster runs.

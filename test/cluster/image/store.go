@@ -34,13 +34,13 @@ func (s Store) Get(spec Spec) (Archive, error) {
 	if key == "" {
 		key = unsafe.ReplaceAllString(spec.Name, "-")
 	}
-	dir := filepath.Join(s.Dir, key)
+	dir := filepath.Join(s.Dir, key+"."+string(Zstd))
 	known, _ := os.ReadFile(filepath.Join(dir, "digest"))
 	a := Archive{Name: spec.Name, Digest: strings.TrimSpace(string(known)), Path: filepath.Join(dir, "image.tar")}
 	if spec.Key != "" && a.Digest != "" {
 		return a, nil
 	}
-	built, err := Build(spec, dir, Plain)
+	built, err := Build(spec, dir, Zstd)
 	if err != nil {
 		return Archive{}, err
 	}
@@ -49,6 +49,10 @@ func (s Store) Get(spec Spec) (Archive, error) {
 		return a, nil
 	}
 	s.Say("built image %s", spec.Name)
+	// An interrupted Save must not leave a digest that another archive had.
+	if err := os.RemoveAll(filepath.Join(dir, "digest")); err != nil {
+		return Archive{}, fmt.Errorf("keeping the image %s: %w", spec.Name, err)
+	}
 	if err := built.Save(); err != nil {
 		return Archive{}, err
 	}

@@ -36,8 +36,9 @@ func (c *Cluster) Up(ctx context.Context, images []image.Archive) error {
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.controlPlaneUp(gctx) })
+	first, rest := split(images)
 	for _, n := range config.Nodes() {
-		g.Go(func() error { return c.containerdUp(gctx, n, images) })
+		g.Go(func() error { return c.containerdUp(gctx, n, first) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -48,11 +49,27 @@ func (c *Cluster) Up(ctx context.Context, images []image.Archive) error {
 	if err := c.servicesUp(ctx); err != nil {
 		return err
 	}
-	if err := c.awaitReady(ctx); err != nil {
+	g, gctx = errgroup.WithContext(ctx)
+	g.Go(func() error { return c.LoadImages(gctx, rest) })
+	g.Go(func() error { return c.awaitReady(gctx) })
+	if err := g.Wait(); err != nil {
 		return err
 	}
 	c.Say("the cluster is up (%.0f s): export KUBECONFIG=%s", time.Since(began).Seconds(), c.KubeconfigFile())
 	return nil
+}
+
+// split takes out the images that the cluster itself needs before a node can be
+// Ready.
+func split(images []image.Archive) (first, rest []image.Archive) {
+	for _, a := range images {
+		if a.Name == image.Pause || a.Name == image.CoreDNS {
+			first = append(first, a)
+		} else {
+			rest = append(rest, a)
+		}
+	}
+	return first, rest
 }
 
 func (c *Cluster) controlPlaneUp(ctx context.Context) error {

@@ -7,8 +7,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,52 +59,72 @@ type Cache struct {
 	Say func(format string, args ...any)
 }
 
-// Ensure builds what is missing and returns the path of every program and the
-// version of every tool.
-func (c Cache) Ensure(ctx context.Context) (programs, versions map[string]string, err error) {
-	programs, versions = map[string]string{}, map[string]string{}
+// Ensure builds what is missing and returns the path of every program.
+func (c Cache) Ensure(ctx context.Context) (map[string]string, error) {
+	programs := map[string]string{}
 	for _, t := range Tools() {
-		t.Version, err = version(filepath.Join(c.ToolsDir, t.Name, "go.mod"), t.Module)
-		if err != nil {
-			return nil, nil, err
+		var err error
+		if t.Version, err = version(filepath.Join(c.ToolsDir, t.Name, "go.mod"), t.Module); err != nil {
+			return nil, err
 		}
 		dir := filepath.Join(c.Dir, t.Name+"-"+t.Version)
-		versions[t.Name] = t.Version
-		for name, pkg := range t.Programs {
+		complete := true
+		for name := range t.Programs {
 			programs[name] = filepath.Join(dir, name)
-			if _, err := os.Stat(programs[name]); err == nil {
-				continue
-			}
-			if err := c.build(ctx, t, pkg, programs[name]); err != nil {
-				return nil, nil, err
+			if _, err := os.Stat(programs[name]); err != nil {
+				complete = false
 			}
 		}
+		if complete {
+			continue
+		}
+		if err := c.build(ctx, t, dir); err != nil {
+			return nil, fmt.Errorf("building %s: %w", t.Name, err)
+		}
 	}
-	return programs, versions, nil
+	return programs, nil
 }
 
-// build writes to a name of its own first: a build that was interrupted leaves
-// nothing that looks like a program.
-func (c Cache) build(ctx context.Context, t Tool, pkg, to string) error {
-	began := time.Now()
-	c.Say("building %s %s (once; kept in %s)", path.Base(to), t.Version, filepath.Dir(to))
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return fmt.Errorf("building %s: %w", pkg, err)
+// build builds all programs of the tool at once, which share most of their
+// packages. It works in a directory of its own first: a build that was
+// interrupted leaves nothing that looks like a program.
+func (c Cache) build(ctx context.Context, t Tool, dir string) error {
+	began, partial := time.Now(), dir+".partial"
+	c.Say("building %s %s (once; kept in %s)", t.Name, t.Version, dir)
+	for _, d := range []string{partial, dir} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
 	}
-	stamp := ""
+	ldflags := "-ldflags=-s -w"
 	if t.VersionVar != "" {
-		stamp = " -X " + t.VersionVar + "=" + t.Version
+		ldflags += " -X " + t.VersionVar + "=" + t.Version
 	}
-	_, err := command.Output(ctx, "env", "CGO_ENABLED=0",
-		"go", "-C", filepath.Join(c.ToolsDir, t.Name), "build", "-trimpath", "-ldflags=-s -w"+stamp, "-o", to+".partial", pkg)
-	if err != nil {
+	argv := []string{"env", "CGO_ENABLED=0", "go", "-C", filepath.Join(c.ToolsDir, t.Name), "build", "-trimpath", ldflags}
+	if _, err := command.Output(ctx, append(argv, t.packages(partial)...)...); err != nil {
 		return err
 	}
-	if err := os.Rename(to+".partial", to); err != nil {
-		return fmt.Errorf("building %s: %w", pkg, err)
+	for name := range t.Programs {
+		if err := os.Rename(filepath.Join(partial, name), filepath.Join(dir, name)); err != nil {
+			return err
+		}
 	}
-	c.Say("built %s in %.0f s", path.Base(to), time.Since(began).Seconds())
-	return nil
+	c.Say("built %s in %.0f s", t.Name, time.Since(began).Seconds())
+	return os.RemoveAll(partial)
+}
+
+// packages returns where to build to and what. A single program is named, for
+// its package may have another name (etcd's is server).
+func (t Tool) packages(dir string) []string {
+	to, packages := dir+"/", []string{}
+	for name, pkg := range t.Programs {
+		packages = append(packages, pkg)
+		if len(t.Programs) == 1 {
+			to = filepath.Join(dir, name)
+		}
+	}
+	slices.Sort(packages)
+	return append([]string{"-o", to}, packages...)
 }
 
 // version reads the required version of module from a go.mod file.

@@ -46,3 +46,14 @@ func TestEveryToolHasAVersionInThisCheckout(t *testing.T) {
 		}
 	}
 }
+
+func TestASingleProgramIsBuiltUnderItsNameAndSeveralIntoADirectory(t *testing.T) {
+	one := Tool{Programs: map[string]string{"etcd": "example.com/server/v3"}}
+	if diff := cmp.Diff([]string{"-o", "/d/etcd", "example.com/server/v3"}, one.packages("/d")); diff != "" {
+		t.Errorf("one (-want +got):\n%s", diff)
+	}
+	two := Tool{Programs: map[string]string{"b": "example.com/b", "a": "example.com/a"}}
+	if diff := cmp.Diff([]string{"-o", "/d/", "example.com/a", "example.com/b"}, two.packages("/d")); diff != "" {
+		t.Errorf("two (-want +got):\n%s", diff)
+	}
+}

@@ -36,13 +36,14 @@ func (w *World) Eventually(t testing.TB, namespace, what string, within time.Dur
 func (w *World) Wait(ctx context.Context, within time.Duration, check func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	end, _ := ctx.Deadline()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	last := errors.New("there was no time to look")
 	for {
 		look, done := context.WithTimeout(ctx, lookTimeout)
 		err := check(look)
-		hurried := look.Err() != nil
+		hurried := look.Err() != nil || time.Until(end) < interval/2
 		done()
 		if err == nil {
 			return nil

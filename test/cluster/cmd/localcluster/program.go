@@ -68,7 +68,7 @@ func (p *program) bare() *local.Cluster {
 func (p *program) cluster(ctx context.Context) (*local.Cluster, error) {
 	c := p.bare()
 	tools := toolchain.Cache{Dir: filepath.Join(p.cache(), "bin"), ToolsDir: filepath.Join(p.repo, "test/cluster/tools"), Say: p.say}
-	programs, _, err := tools.Ensure(ctx)
+	programs, err := tools.Ensure(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -4,8 +4,10 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/controller/render"
 	"github.com/moco-mysql/moco/pkg/pki"
@@ -115,10 +118,12 @@ func (c *Controller) instance(w *world, ordinal int32) topology.Instance {
 	i.IP = pod.Status.PodIP
 	i.Stopping = pod.DeletionTimestamp != nil
 	i.Agent, i.Cause = c.fleet.report(pod.UID)
+	trouble := w.trouble(ordinal)
+	if trouble != "" && aloneInPod(i.Agent) {
+		i.Agent = nil
+	}
 	if i.Agent == nil {
-		if trouble := podTrouble(pod); trouble != "" {
-			i.Cause = trouble
-		}
+		i.Cause = cmp.Or(trouble, i.Cause)
 		return i
 	}
 	i.Configured = w.settings.usable(i.Agent)
@@ -135,25 +140,62 @@ func (w *world) podOf(name string) *corev1.Pod {
 	return nil
 }
 
-// podTrouble says in words why a Pod does not run; "" when it does.
-func podTrouble(pod *corev1.Pod) string {
+// aloneInPod reports whether an agent has nothing to tell because the container mysql does not run: nobody locked the
+// volume for it, nor says who else holds it.
+func aloneInPod(status *api.Status) bool {
+	return status != nil && status.Volume == api.VolumeWaiting && status.VolumeHolder == ""
+}
+
+// trouble says in words why the Pod of an instance does not run, with the field and the remedy where there is one; "" when
+// it runs.
+func (w *world) trouble(ordinal int32) string {
+	pod, claim := w.pods[ordinal], w.claims[ordinal]
 	for _, condition := range pod.Status.Conditions {
-		if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse {
-			return "its Pod cannot be scheduled: " + condition.Message
+		if condition.Type != corev1.PodScheduled || condition.Status != corev1.ConditionFalse {
+			continue
 		}
+		text := "its Pod cannot be scheduled: " + condition.Message
+		if claim != nil && claim.Spec.VolumeName == "" {
+			text += "; its volume is not bound: " + unbound(claim)
+		}
+		return text
 	}
 	statuses := append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...), pod.Status.ContainerStatuses...)
 	var troubles []string
 	for _, s := range statuses {
-		if w := s.State.Waiting; w != nil && w.Reason != "PodInitializing" && w.Reason != "ContainerCreating" {
-			troubles = append(troubles, fmt.Sprintf("container %s: %s: %s", s.Name, w.Reason, w.Message))
+		if waiting := s.State.Waiting; waiting != nil && waiting.Reason != "PodInitializing" && waiting.Reason != "ContainerCreating" {
+			troubles = append(troubles, containerTrouble(w.cluster, s.Name, waiting))
 		}
 	}
-	if len(troubles) > 0 {
+	switch {
+	case len(troubles) > 0:
 		return strings.Join(troubles, "; ")
-	}
-	if pod.Status.Phase == corev1.PodPending {
-		return "its Pod is starting"
+	case pod.Status.Phase == corev1.PodPending:
+		return podStarting
 	}
 	return ""
+}
+
+// podStarting is no trouble, only time.
+const podStarting = "its Pod is starting"
+
+// unbound says what of the spec a claim without a volume depends on.
+func unbound(claim *corev1.PersistentVolumeClaim) string {
+	class := "the default storage class"
+	if claim.Spec.StorageClassName != nil {
+		class = fmt.Sprintf("storage class %q", *claim.Spec.StorageClassName)
+	}
+	return fmt.Sprintf("%s (spec.storage.storageClassName) must exist and provide spec.storage.size; see kubectl get storageclass and kubectl describe pvc %s", class, claim.Name)
+}
+
+// imageReasons are kubelet's reasons of a container whose image is not there.
+var imageReasons = []string{"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+
+// containerTrouble says why a container waits.
+func containerTrouble(cluster *v1beta1.MySQLCluster, container string, waiting *corev1.ContainerStateWaiting) string {
+	if container == render.ContainerMySQL && slices.Contains(imageReasons, waiting.Reason) {
+		return fmt.Sprintf("spec.image: %s cannot be pulled (%s): %s; correct it, or name a Secret that may pull it in spec.imagePullSecrets",
+			cluster.Spec.Image, waiting.Reason, waiting.Message)
+	}
+	return fmt.Sprintf("container %s: %s: %s", container, waiting.Reason, waiting.Message)
 }

@@ -130,7 +130,7 @@ func stateOf(w *world, i *topology.Instance) v1beta1.InstanceState {
 		return v1beta1.StatePending
 	case i.Stopping:
 		return v1beta1.StateTerminating
-	case i.Agent == nil && podTrouble(pod) != "":
+	case i.Agent == nil && w.trouble(i.Ordinal) != "":
 		return v1beta1.StatePending
 	case i.Agent == nil && w.cluster.Status.Replication != nil && topology.Holds(w.cluster.Status.Replication, i.Name):
 		return v1beta1.StateUnknown

@@ -137,6 +137,12 @@ func primaryServes(s *v1beta1.MySQLClusterStatus) bool {
 
 func availableReason(w *world) string {
 	if w.seen.Record == nil || w.seen.Record.LastOpened == nil {
+		for ordinal := range w.pods {
+			// The reason changes, so there is an event that says why.
+			if trouble := w.trouble(ordinal); trouble != "" && trouble != podStarting {
+				return "PodNotStarted"
+			}
+		}
 		return "NotOpenedYet"
 	}
 	return "PrimaryNotOpen"

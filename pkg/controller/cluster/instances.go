@@ -11,6 +11,7 @@ import (
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql/gtid"
+	"github.com/moco-mysql/moco/pkg/mysql/mycnf"
 	"github.com/moco-mysql/moco/pkg/topology"
 )
 
@@ -59,7 +60,10 @@ func (c *Controller) instanceStatus(w *world, i *topology.Instance) v1beta1.Inst
 	if a == nil {
 		return s
 	}
-	s.Incarnation, s.AgentVersion, s.Version = a.Incarnation, a.AgentVersion, a.ImageVersion
+	s.Incarnation, s.AgentVersion = a.Incarnation, a.AgentVersion
+	if version, err := mycnf.ParseVersion(a.ImageVersion); err == nil {
+		s.Version = version.String()
+	}
 	s.Voter = topology.IsVoter(w.seen.Record, a.Incarnation)
 	s.Progress = progressOf(a.Task)
 	if a.Task != nil && a.Task.State == api.TaskFailed && a.Volume != api.VolumeReady {

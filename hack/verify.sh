@@ -67,6 +67,11 @@ checks=("$@")
 status=0
 for c in "${checks[@]}"; do
   declare -F "check_$c" > /dev/null || die "there is no check $c"
-  if "check_$c"; then echo "ok    $c"; else echo "FAIL  $c"; status=1; fi
+  if ! "check_$c"; then
+    echo "FAIL  $c"
+    status=1
+  elif [ ${#checks[@]} -gt 1 ]; then
+    echo "ok    $c"
+  fi
 done
 exit $status

@@ -5,7 +5,9 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,7 +50,14 @@ func (c *Cluster) kubectl(args ...string) []string {
 	return append([]string{c.Bin["kubectl"], "--kubeconfig=" + c.KubeconfigFile(), "--request-timeout=10s"}, args...)
 }
 
+// makeDirs makes the directories. A new cluster begins with new logs; those of
+// the last one are kept until then.
 func (c *Cluster) makeDirs() error {
+	if _, err := os.Stat(c.State); errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(c.LogDir()); err != nil {
+			return fmt.Errorf("making directories: %w", err)
+		}
+	}
 	dirs := []string{c.State, c.RunDir(), c.LogDir(), c.Path("s3"), c.Path("volumes")}
 	for _, n := range config.Nodes() {
 		for _, d := range []string{"cni", "podlogs", "volumes", "images"} {

@@ -8,6 +8,13 @@
 readonly cache="${XDG_CACHE_HOME:-$HOME/.cache}/moco"
 readonly local_kubeconfig="$PWD/_output/local/kubeconfig"
 
+# The same as for the images: so nothing is compiled twice, and other checkouts of
+# this machine share what was compiled.
+if command -v go > /dev/null; then
+  GOFLAGS="$(go env GOFLAGS) -trimpath -buildvcs=false"
+  export GOFLAGS CGO_ENABLED=0
+fi
+
 die() {
   echo "$(basename "$0" .sh): $*" >&2
   exit 1

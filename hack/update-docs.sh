@@ -5,4 +5,5 @@
 # Writes the generated parts of docs/ anew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. hack/environment.sh
 go run ./hack/docgen

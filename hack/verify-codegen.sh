@@ -6,6 +6,7 @@
 # checked in must be what update-codegen.sh makes of pkg/apis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. hack/environment.sh
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 mkdir "$copy/moco"

@@ -6,6 +6,7 @@
 # what docgen makes of the CRD and the tables in the code.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. hack/environment.sh
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 cp -R docs "$copy/docs"

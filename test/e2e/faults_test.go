@@ -80,7 +80,7 @@ func (f *fixture) terminatedWhileWaiting(t *testing.T) {
 		_, err := app.ExecContext(ctx, "INSERT INTO waiting VALUES (1)")
 		answer <- err
 	}()
-	f.waitsForAck(t, primary)
+	f.waitsForAck(t, primary, answer)
 	must(f.Kubectl(t.Context(), "delete", "pod", "-n", f.namespace, primary, "--wait=false"))(t)
 	select {
 	case err := <-answer:
@@ -106,6 +106,13 @@ func (f *fixture) freeze(t *testing.T, pods []string) (thaw func()) {
 			t.Fatal(err)
 		}
 		frozen = append(frozen, server)
+		f.Eventually(t, f.namespace, pod+" to stand still", 30*time.Second, func(context.Context) error {
+			running, err := server.Running()
+			if err == nil && running > 0 {
+				err = fmt.Errorf("%d threads go on", running)
+			}
+			return err
+		})
 	}
 	thaw = func() {
 		for _, server := range frozen {
@@ -117,10 +124,17 @@ func (f *fixture) freeze(t *testing.T, pods []string) (thaw func()) {
 	return thaw
 }
 
-func (f *fixture) waitsForAck(t *testing.T, primary string) {
+// waitsForAck waits until a session of the primary waits for an acknowledgement. An answer before that is wrong, whatever
+// it is: the replicas cannot have the write.
+func (f *fixture) waitsForAck(t *testing.T, primary string, answer <-chan error) {
 	t.Helper()
 	root := f.Instance(t, f.namespace, f.name, primary, must(f.SecretLogin(t.Context(), f.namespace, f.name, "account-root"))(t))
 	f.Eventually(t, f.namespace, "a commit that waits for an acknowledgement", 30*time.Second, func(ctx context.Context) error {
+		select {
+		case err := <-answer:
+			f.Fatal(t, f.namespace, "the client was told %v while all replicas stood still", err)
+		default:
+		}
 		status, err := pairs(ctx, root, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_wait_sessions'")
 		if err == nil && status["Rpl_semi_sync_source_wait_sessions"] == "0" {
 			err = errors.New("nobody waits")

@@ -32,7 +32,7 @@ func (c *Controller) execute(ctx context.Context, w *world, plan topology.Plan) 
 	var admits []topology.Action
 	rest := map[string][]topology.Action{}
 	for _, action := range plan.Actions {
-		if action.Kind == topology.Follow && w.memory.repeats(action, c.now()) {
+		if w.memory.repeats(action, c.now()) {
 			continue
 		}
 		switch action.Kind {
@@ -128,8 +128,9 @@ func (c *Controller) remark(w *world, instance string, action topology.Action, e
 	defer c.remarksMu.Unlock()
 	if err == nil {
 		delete(w.memory.troubles, instance)
-		if action.Kind == topology.Follow {
-			w.memory.follows[instance] = follow{followOf(action), c.now()}
+		if _, limited := pauses[action.Kind]; limited {
+			key, what := describe(action)
+			w.memory.done[key] = done{what, c.now()}
 		}
 		return
 	}

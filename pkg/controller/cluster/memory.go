@@ -38,33 +38,39 @@ type memory struct {
 	leaves map[types.UID]leaf
 	// troubles is the last failed command of each instance, by Pod name.
 	troubles map[string]string
-	// follows is the last Follow carried out by each instance, by Pod name.
-	follows map[string]follow
+	// done is the last Follow and the last Open carried out by each instance, by Pod name and kind.
+	done map[string]done
 	// positionsAt is when positions were last written to the status.
 	positionsAt time.Time
 	// decidedSince is since when the present decision stands.
 	decision v1beta1.Decision
 }
 
-// follow is a Follow that was sent.
-type follow struct {
+// done is a command that was carried out.
+type done struct {
 	what string
 	at   time.Time
 }
 
-// followPause is how long the same Follow is not repeated: a receiver that stops at once for a reason that stays would be
-// started several times a second.
-const followPause = 5 * time.Second
+// pauses say how long the same command is not repeated. A receiver that stops at once for a reason that stays would be
+// started several times a second; and the news that an instance has opened comes after the news that it took the command.
+var pauses = map[topology.ActionKind]time.Duration{topology.Follow: 5 * time.Second, topology.Open: 2 * time.Second}
 
-// followOf describes a Follow; the same words mean the same command.
-func followOf(a topology.Action) string {
-	return fmt.Sprint(a.Peer, a.Record.Epoch, a.Record.Phase, a.Ack)
+// describe returns where an action is remembered, and its words: the same words mean the same command.
+func describe(a topology.Action) (key, what string) {
+	what = fmt.Sprint(a.Peer, a.Record.Epoch, a.Record.Phase, a.Ack)
+	return a.Instance + " " + string(a.Kind), what
 }
 
-// repeats reports whether a Follow was carried out a moment ago already.
+// repeats reports whether an action was carried out a moment ago already.
 func (m *memory) repeats(a topology.Action, now time.Time) bool {
-	last := m.follows[a.Instance]
-	return last.what == followOf(a) && now.Sub(last.at) < followPause
+	pause, limited := pauses[a.Kind]
+	if !limited {
+		return false
+	}
+	key, what := describe(a)
+	last := m.done[key]
+	return last.what == what && now.Sub(last.at) < pause
 }
 
 // maxVerdicts bounds what is remembered about options and templates; beyond it everything is asked anew.
@@ -85,7 +91,7 @@ func (m *memories) of(cluster *v1beta1.MySQLCluster) *memory {
 	if found == nil || found.uid != cluster.UID {
 		found = &memory{
 			uid: cluster.UID, verdicts: map[string]string{}, dryRuns: map[string]string{}, leaves: map[types.UID]leaf{}, troubles: map[string]string{},
-			follows: map[string]follow{},
+			done: map[string]done{},
 		}
 		m.all[name] = found
 	}

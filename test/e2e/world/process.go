@@ -50,6 +50,27 @@ func (p Process) Signal(signal syscall.Signal) error {
 	return syscall.Kill(p.PID, signal)
 }
 
+// Running counts the threads of the process that have not stopped yet. After SIGSTOP a thread that waits for the disk goes
+// on until the disk has answered.
+func (p Process) Running() (int, error) {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID))
+	if err != nil {
+		return 0, fmt.Errorf("listing the threads of process %d: %w", p.PID, err)
+	}
+	running := 0
+	for _, task := range tasks {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/stat", p.PID, task.Name()))
+		if err != nil {
+			continue // the thread has ended
+		}
+		_, state, _ := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
+		if !strings.HasPrefix(state, "T") && !strings.HasPrefix(state, "t") {
+			running++
+		}
+	}
+	return running, nil
+}
+
 // process looks through the processes whose control group is the Pod's.
 func (w *World) process(ctx context.Context, namespace, pod string, matches func(arguments []string) bool) (Process, error) {
 	found, err := w.Pod(ctx, namespace, pod)

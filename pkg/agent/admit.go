@@ -5,6 +5,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -147,34 +148,45 @@ func (in *instance) sweep(ctx context.Context) error {
 	defer cancel()
 	err = in.sweepWith(patience, session)
 	in.giveBack(patience, session)
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case ctx.Err() != nil || !errors.Is(err, errStubborn):
+		return unavailable("looking for left-over sessions", err) // nothing is known to be left; the next promise looks again
 	}
 	return in.restart(ctx, start, err.Error())
 }
+
+// errStubborn: sessions of earlier commands were seen and do not end.
+var errStubborn = errors.New("left-over sessions do not end")
 
 // sweepWith kills until nothing is left. KILL itself may block: it looks the other session's account up, which somebody
 // who waits for an acknowledgement may have locked.
 func (in *instance) sweepWith(ctx context.Context, session *mysql.Session) error {
 	tick := time.NewTicker(sweepInterval)
 	defer tick.Stop()
+	seen := false
 	for {
 		strays, err := in.strays(ctx, session)
-		if err != nil {
-			return fmt.Errorf("looking for left-over sessions: %w", err)
+		switch {
+		case err != nil && seen:
+			return fmt.Errorf("%w: %w", errStubborn, err)
+		case err != nil:
+			return err
 		}
+		seen = seen || len(strays) > 0
 		if len(strays) == 0 {
 			return nil
 		}
 		for _, id := range strays {
 			if err := session.Exec(ctx, "KILL "+id); ctx.Err() != nil {
-				return fmt.Errorf("killing left-over sessions: %w", err)
+				return fmt.Errorf("%w: %w", errStubborn, err)
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%d left-over sessions do not end", len(strays))
+			return fmt.Errorf("%w: %d", errStubborn, len(strays))
 		}
 	}
 }

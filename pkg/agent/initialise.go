@@ -54,6 +54,9 @@ func (in *instance) application() *api.Account {
 // of the cluster's history, which begins with the marker of the first epoch: the binary log is emptied at the end.
 func (in *instance) fillNew(ctx context.Context, req *api.InitialiseRequest) error {
 	in.stage("initialising the data directory")
+	if err := in.removeScratch(); err != nil {
+		return err
+	}
 	if err := in.makeDataDirectory(ctx, in.cfg.partialDir()); err != nil {
 		return err
 	}

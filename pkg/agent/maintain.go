@@ -152,11 +152,27 @@ func (in *instance) applyPassword(ctx context.Context, session *mysql.Session, s
 		if accepted {
 			continue
 		}
+		if err := in.canAcknowledge(ctx, session); err != nil {
+			return err
+		}
 		if err := setPassword(ctx, session, spec, password); err != nil {
 			return err
 		}
 		klog.FromContext(ctx).Info("Changed the password of an account", "account", spec.Name)
 		return nil
+	}
+	return nil
+}
+
+// canAcknowledge refuses a statement about accounts while fewer than k replicas are connected: it would wait for them while
+// it keeps everybody from logging in, the replicas included whose acknowledgement it waits for.
+func (in *instance) canAcknowledge(ctx context.Context, session *mysql.Session) error {
+	report, err := session.Read(ctx, nil)
+	if err != nil {
+		return unavailable("reading the server's state", err)
+	}
+	if k := in.snapshot().AckCount; report.Int("Rpl_semi_sync_source_clients") < int64(k) {
+		return refuse(api.ErrorPrecondition, "fewer than %d replicas can acknowledge a change of accounts", k)
 	}
 	return nil
 }
@@ -201,6 +217,9 @@ func (in *instance) ensureMember(ctx context.Context, req *api.EnsureAccountRequ
 		return api.Reply{}, err
 	}
 	defer in.giveBack(ctx, session)
+	if err := in.canAcknowledge(ctx, session); err != nil {
+		return api.Reply{}, err
+	}
 	if err := ensureAccount(ctx, session, spec, req.Password); err != nil {
 		return api.Reply{}, unavailable("making the account", err)
 	}

@@ -160,7 +160,7 @@ func following(seen Observed, i, p *Instance, ack api.Acknowledge) (actions []Ac
 	if follows(i, p, ack) {
 		return nil, i.Agent.Server.Channel.Receiver == receiverConnected
 	}
-	return []Action{{Kind: Follow, Instance: i.Name, Peer: p.Name, Record: seen.Record, Ack: ack}}, false
+	return []Action{{Kind: Follow, Instance: i.Name, Peer: p.Name, Address: p.IP, Record: seen.Record, Ack: ack}}, false
 }
 
 // receiverConnected is Replica_IO_Running of a receiver that is connected (manual, SHOW REPLICA STATUS).

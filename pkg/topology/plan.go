@@ -33,6 +33,8 @@ type Action struct {
 	Instance string
 	// Peer is the donor of a Clone, the source of a Follow, the instance an Admit lets in.
 	Peer string
+	// Address of the peer, for a Follow.
+	Address string
 	// Record to write (WriteRecord) or to show with the command; nil before the first.
 	Record *Record
 	// Ack of a Follow.

@@ -264,7 +264,7 @@ func attach(seen Observed, i, p *Instance) (actions []Action, waitingFor string)
 	}
 	return []Action{
 		{Kind: Admit, Instance: p.Name, Peer: i.Name, Record: seen.Record},
-		{Kind: Follow, Instance: i.Name, Peer: p.Name, Record: seen.Record, Ack: api.AckOff},
+		{Kind: Follow, Instance: i.Name, Peer: p.Name, Address: p.IP, Record: seen.Record, Ack: api.AckOff},
 	}, fmt.Sprintf("%s: to connect to %s", i.Name, p.Name)
 }
 

@@ -70,8 +70,11 @@ func (c *Controller) loadCredentials(ctx context.Context, w *world) error {
 	if err := c.agentCertificate(ctx, w.cluster, loaded); err != nil {
 		return err
 	}
+	if err := c.identity.Load().present(&w.memory.trust, loaded); err != nil {
+		return err
+	}
 	w.memory.credentials = loaded
-	return c.identity.Load().present(&w.memory.trust, loaded)
+	return nil
 }
 
 // authority reads, makes or renews the CA of a cluster. The one before it stays in the bundle, so that what it signed is

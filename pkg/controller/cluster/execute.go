@@ -45,12 +45,15 @@ func (c *Controller) execute(ctx context.Context, w *world, plan topology.Plan) 
 		}
 	}
 	// Accounts first, all of them on the primary: an instance that follows before its account exists only fills the error log.
+	acted = len(admits)+len(rest) > 0
 	if len(admits) > 0 {
-		if err := c.commandAll(ctx, w, admits[0].Instance, admits); err != nil {
-			return true, err
+		if err = c.commandAll(ctx, w, admits[0].Instance, admits); err != nil {
+			for _, admit := range admits {
+				delete(rest, admit.Peer) // only these wait for their account; another may be the one that acknowledges it
+			}
 		}
 	}
-	return len(plan.Actions) > 0, c.inParallel(ctx, w, rest)
+	return acted, errors.Join(err, c.inParallel(ctx, w, rest))
 }
 
 // inParallel runs the actions of different instances at the same time, those of one in order.
@@ -83,7 +86,10 @@ func (c *Controller) writeRecord(ctx context.Context, w *world, decision topolog
 		return err
 	}
 	w.memory.record = written.Status.Replication
-	w.cluster = written // the status is written next, over this version
+	// The status is written next, over this version; what was judged is still the spec that was read.
+	merged := w.cluster.DeepCopy()
+	merged.ResourceVersion, merged.Status = written.ResourceVersion, written.Status
+	w.cluster = merged
 	klog.FromContext(ctx).Info("Wrote the record", "cluster", klog.KObj(w.cluster), "epoch", action.Record.Epoch, "phase", action.Record.Phase, "reason", decision.Reason)
 	c.events.Event(w.cluster, corev1.EventTypeNormal, string(decision.Rule), sentence(decision.Reason))
 	return nil

@@ -152,7 +152,11 @@ func stateOf(w *world, i *topology.Instance) v1beta1.InstanceState {
 		}
 		return v1beta1.StateStarting
 	case api.VolumeFilling:
-		if i.Agent.Task != nil && i.Agent.Task.Kind == api.TaskClone {
+		t := i.Agent.Task
+		if t != nil && t.State == api.TaskFailed && t.Busy {
+			return v1beta1.StateWaitingForDonor
+		}
+		if t != nil && t.Kind == api.TaskClone {
 			return v1beta1.StateCloning
 		}
 		return v1beta1.StateInitializing

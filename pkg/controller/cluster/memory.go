@@ -58,7 +58,7 @@ var pauses = map[topology.ActionKind]time.Duration{topology.Follow: 5 * time.Sec
 
 // describe returns where an action is remembered, and its words: the same words mean the same command.
 func describe(a topology.Action) (key, what string) {
-	what = fmt.Sprint(a.Peer, a.Record.Epoch, a.Record.Phase, a.Ack)
+	what = fmt.Sprint(a.Peer, a.Address, a.Record.Epoch, a.Record.Phase, a.Ack)
 	return a.Instance + " " + string(a.Kind), what
 }
 

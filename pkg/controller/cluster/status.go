@@ -98,7 +98,7 @@ func (c *Controller) conditions(w *world, next *v1beta1.MySQLClusterStatus, out 
 		set(v1beta1.ConditionInitialized, opened, pick(opened, "Opened", "NotOpened"), pick(opened, "the first epoch was opened", "no epoch was opened yet"))
 	}
 	writable := primaryServes(next)
-	set(v1beta1.ConditionAvailable, writable, pick(writable, "PrimaryServes", availableReason(w)), pick(writable, next.Primary+" takes writes", out.decision.Reason+waiting(out.decision)))
+	set(v1beta1.ConditionAvailable, writable, pick(writable, "PrimaryServes", c.availableReason(w)), pick(writable, next.Primary+" takes writes", out.decision.Reason+waiting(out.decision)))
 	problem := w.settings.problem
 	switch {
 	case problem != nil:
@@ -135,9 +135,16 @@ func primaryServes(s *v1beta1.MySQLClusterStatus) bool {
 	return false
 }
 
-func availableReason(w *world) string {
+// startPatience is how long a Pod may take to be scheduled and pulled before that is worth an event: until its volume is
+// bound every Pod is unschedulable for a moment.
+const startPatience = 10 * time.Second
+
+func (c *Controller) availableReason(w *world) string {
 	if w.seen.Record == nil || w.seen.Record.LastOpened == nil {
-		for ordinal := range w.pods {
+		for ordinal, pod := range w.pods {
+			if c.now().Sub(pod.CreationTimestamp.Time) < startPatience {
+				continue
+			}
 			// The reason changes, so there is an event that says why.
 			if trouble := w.trouble(ordinal); trouble != "" && trouble != podStarting {
 				return "PodNotStarted"

@@ -17,7 +17,7 @@ say() { printf '[%4d s] %s\n' $((SECONDS - began)) "$*"; }
 kubectl() { command kubectl --request-timeout=30s "$@"; }
 
 start_kubernetes() {
-  say "starting Kubernetes on this machine (the first time, its programs are built: about 15 minutes)"
+  say "starting Kubernetes on this machine (the first time, its programs are built: about ten minutes)"
   hack/local-cluster.sh up
   export KUBECONFIG=$local_kubeconfig
   PATH=$(kubectl_dir):$PATH

@@ -112,16 +112,18 @@ func previousAdmin(before *settings, req *api.ConfigureRequest) []string {
 // The replication accounts of members get their password here, too: a primary that is closed cannot change it online, and
 // without its voters it never opens.
 func initSQL(s *settings, members []string) string {
-	script := "SET sql_log_bin=0;\n"
+	admin, _ := accountSpec(AccountAdmin)
+	script := []string{"SET sql_log_bin=0;"}
+	set := func(user, host, password string) {
+		script = append(script, fmt.Sprintf("ALTER USER IF EXISTS '%s'@'%s' IDENTIFIED BY '%s';", user, host, quote(password)))
+	}
 	for _, member := range members {
-		spec := ReplicationSpec(api.ReplicationUser(member))
-		script += fmt.Sprintf("ALTER USER IF EXISTS '%s'@'%%' IDENTIFIED BY '%s';\n", spec.Name, quote(s.password(AccountReplicator)))
+		set(api.ReplicationUser(member), "%", s.password(AccountReplicator))
 	}
-	spec, _ := accountSpec(AccountAdmin)
-	for _, host := range spec.Hosts {
-		script += fmt.Sprintf("ALTER USER IF EXISTS '%s'@'%s' IDENTIFIED BY '%s';\n", spec.Name, host, quote(s.password(AccountAdmin)))
+	for _, host := range admin.Hosts {
+		set(admin.Name, host, s.password(AccountAdmin))
 	}
-	return script
+	return strings.Join(script, "\n") + "\n"
 }
 
 // quote escapes a string for a literal in single quotes.

@@ -61,12 +61,16 @@ func TestLeafCarriesWhatWasAskedFor(t *testing.T) {
 		Usage               []x509.ExtKeyUsage
 	}
 	got := fields{
-		leaf.Subject.CommonName, leaf.DNSNames, []string{leaf.IPAddresses[0].String()},
+		leaf.Subject.CommonName, leaf.DNSNames,
+		[]string{leaf.IPAddresses[0].String()},
 		leaf.NotBefore, leaf.NotAfter, leaf.IsCA, leaf.ExtKeyUsage,
 	}
 	want := fields{
-		"db-mysql-0", []string{"db-mysql-0.example"}, []string{"10.1.2.3"},
-		day0.Add(-Backdate), day0.Add(90 * 24 * time.Hour), false, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		"db-mysql-0",
+		[]string{"db-mysql-0.example"},
+		[]string{"10.1.2.3"},
+		day0.Add(-Backdate), day0.Add(90 * 24 * time.Hour), false,
+		[]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("leaf (-want +got):\n%s", diff)
@@ -180,15 +184,18 @@ func TestBundleKeepsEachValidAuthorityOnce(t *testing.T) {
 		want []*x509.Certificate
 	}{
 		"both while both are valid": {
-			day0, []*x509.Certificate{newer.Certificate(), older.Certificate()},
+			day0,
+			[]*x509.Certificate{newer.Certificate(), older.Certificate()},
 			[]*x509.Certificate{newer.Certificate(), older.Certificate()},
 		},
 		"a repeated one once": {
-			day0, []*x509.Certificate{newer.Certificate(), newer.Certificate()},
+			day0,
+			[]*x509.Certificate{newer.Certificate(), newer.Certificate()},
 			[]*x509.Certificate{newer.Certificate()},
 		},
 		"the old one goes when it ends": {
-			day0.Add(year), []*x509.Certificate{newer.Certificate(), older.Certificate()},
+			day0.Add(year),
+			[]*x509.Certificate{newer.Certificate(), older.Certificate()},
 			[]*x509.Certificate{newer.Certificate()},
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -70,9 +71,7 @@ func (f *fixture) safetyVariables(t *testing.T) {
 	for _, instance := range cluster.Status.Instances {
 		want := map[string]string{}
 		for _, table := range []map[string]string{always, byRole[instance.Role]} {
-			for name, value := range table {
-				want[name] = value
-			}
+			maps.Copy(want, table)
 		}
 		values := must(variables(t.Context(), servers[instance.Name]))(t)
 		got := map[string]string{}

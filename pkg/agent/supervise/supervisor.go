@@ -128,10 +128,10 @@ func (s *supervisor) waitForVolume(ctx context.Context) error {
 	lock, err := acquire(ctx, s.cfg.LockFile, s.cfg.Holder, func(h *Holder) {
 		s.change(func() { s.state.Holder = h })
 	})
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // told to stop; that is no failure
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
 		return err
 	}
 	klog.FromContext(ctx).Info("Volume is locked", "podUID", s.cfg.Holder.PodUID)

@@ -6,6 +6,7 @@ package children
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -99,13 +100,9 @@ func applyBody(desired runtime.Object, uid types.UID) ([]byte, error) {
 // A nil value removes its field.
 func mergePatch(seen metav1.Object, metadata, rest map[string]any) ([]byte, error) {
 	guarded := map[string]any{"uid": string(seen.GetUID()), "resourceVersion": seen.GetResourceVersion()}
-	for key, value := range metadata {
-		guarded[key] = value
-	}
+	maps.Copy(guarded, metadata)
 	patch := map[string]any{"metadata": guarded}
-	for key, value := range rest {
-		patch[key] = value
-	}
+	maps.Copy(patch, rest)
 	body, err := json.Marshal(patch)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the patch: %w", err)

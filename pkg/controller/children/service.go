@@ -73,7 +73,10 @@ func (c *Control) EnsureBudget(ctx context.Context, cluster *v1beta1.MySQLCluste
 		_, err := w.ensure(ctx, desired, observed)
 		return err
 	}
-	if observed == nil || observed.DeletionTimestamp != nil || belongs(cluster, w.kind, observed) != nil {
+	if observed == nil || observed.DeletionTimestamp != nil {
+		return nil
+	}
+	if ours := belongs(cluster, w.kind, observed) == nil; !ours {
 		return nil
 	}
 	if err := client.Delete(ctx, observed.Name, byUID(observed)); !gone(err) {

@@ -267,7 +267,7 @@ func parse(t *testing.T, text string) map[string]string {
 		if !found {
 			t.Errorf("%q is not an option with a value", line)
 		}
-		value = strings.Trim(value, " \t\v\f\r\xa0")
+		value = strings.TrimFunc(value, func(r rune) bool { return strings.ContainsRune(" \t\v\f\r", r) })
 		if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
 			value = value[1 : n-1]
 		}

@@ -43,8 +43,12 @@ func TestParseVersion(t *testing.T) {
 
 func TestVersionsCompareByNumber(t *testing.T) {
 	versions := []mycnf.Version{
-		{Major: 8, Minor: 4}, {Major: 8, Minor: 4, Patch: 9}, {Major: 8, Minor: 4, Patch: 10},
-		{Major: 9}, {Major: 9, Minor: 7, Patch: 4}, {Major: 10},
+		{Major: 8, Minor: 4},
+		{Major: 8, Minor: 4, Patch: 9},
+		{Major: 8, Minor: 4, Patch: 10},
+		{Major: 9},
+		{Major: 9, Minor: 7, Patch: 4},
+		{Major: 10},
 	}
 	for i, a := range versions {
 		for j, b := range versions {

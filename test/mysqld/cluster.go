@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -297,12 +299,29 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// Ports of instances come from below those that the kernel gives to outgoing connections: it could give away one that a
+// mysqld is to listen on seconds later, or again after a restart.
+const (
+	firstPort = 15000
+	lastPort  = 29999
+)
+
+// nextPort counts the ports that were given out; none is given twice.
+var nextPort atomic.Int32
+
 func freePort(t testing.TB) int32 {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer func() { _ = listener.Close() }()
-	return int32(listener.Addr().(*net.TCPAddr).Port)
+	for range lastPort - firstPort {
+		port := firstPort + (int32(os.Getpid())*100+nextPort.Add(1))%(lastPort-firstPort+1)
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue // somebody listens there
+		}
+		must(t, listener.Close())
+		return port
+	}
+	t.Fatalf("no port from %d to %d is free", firstPort, lastPort)
+	return 0
 }
 
 // Buffer collects what several goroutines write. The zero value is ready.

@@ -93,7 +93,7 @@ stage_generated() {
 
 stage_bench() {
   cluster_up || return
-  gotest bench . -timeout=60m -p=1 -v ./test/bench/...
+  FORMAT=standard-verbose gotest bench . -timeout=60m -p=1 -v ./test/bench/...
 }
 
 # The end-to-end tests find the cluster by KUBECONFIG and its kubectl on PATH.

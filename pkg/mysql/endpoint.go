@@ -36,8 +36,9 @@ type Endpoint struct {
 }
 
 // Loopback is the TLS configuration for the server's own host: encrypted, because the server sends no public key and
-// takes no password in clear without it, but not verified, because the certificate names the Pod and not the loopback
-// address, and whoever can listen on the loopback address of the Pod can read the password's file, too.
+// takes no password in clear without it, but not verified. The agent has to reach a mysqld that still presents a certificate
+// from before a renewal of the CA, to have it reloaded; and whoever can listen on the loopback address of the Pod can read
+// the password's file, too.
 func Loopback() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true} //nolint:gosec // see above
 }

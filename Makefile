@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit test-mysqld test-cluster test-e2e verify lint generate images bench cluster-up cluster-down clean
+.PHONY: help demo demo-down test test-unit test-mysqld test-cluster test-e2e verify lint generate images bench bench-failover cluster-up cluster-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ images: ## Build all images, push them below PREFIX and write an install manifes
 
 bench: ## Measure on the local cluster (needs root)
 	@hack/test.sh bench
+
+bench-failover: ## Measure failover, switchover and throughput on the local cluster, for hours (needs root)
+	@hack/test.sh bench-failover
 
 cluster-up: ## Start the local Kubernetes cluster alone (needs root)
 	@hack/local-cluster.sh up

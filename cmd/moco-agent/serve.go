@@ -59,6 +59,7 @@ func serveCommand() *cobra.Command {
 	flags.StringVar(&cfg.RunDir, "run-dir", "/run/moco", "directory of sockets shared with mysqld")
 	flags.Int32Var(&cfg.Port, "mysql-port", agent.DefaultPort, "port of mysqld for clients")
 	flags.Int32Var(&cfg.AdminPort, "mysql-admin-port", agent.DefaultAdminPort, "port of mysqld's administrative interface")
+	flags.DurationVar(&cfg.StopBudget, "stop-budget", agent.DefaultStopBudget, "how long the Pod may take to stop; a primary waits for its successor within it")
 	flags.StringVar(&f.bind, "bind-address", "", "address to listen on; empty for all")
 	flags.IntVar(&f.probePort, "probe-port", api.ProbePort, "port of the role and the probes")
 	flags.IntVar(&f.controlPort, "control-port", api.ControlPort, "port of the control API")

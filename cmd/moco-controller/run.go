@@ -37,6 +37,12 @@ const leaseName = "moco-controller"
 // errLeaseLost ends a leader that could not renew: another may act now.
 var errLeaseLost = errors.New("the lease was lost")
 
+// shown is what the controllers show on the endpoints.
+type shown struct {
+	registry  *prometheus.Registry
+	decisions *cluster.Decisions
+}
+
 // run serves the endpoints and, while leading, the controllers.
 func run(ctx context.Context, o *options) error {
 	config, err := restConfig(o.kubeconfig)
@@ -45,22 +51,22 @@ func run(ctx context.Context, o *options) error {
 	}
 	config.QPS, config.Burst = o.qps, o.burst
 	config.UserAgent = "moco-controller/" + version
-	health, registry := &health{}, newRegistry()
+	health, shown := &health{}, &shown{registry: newRegistry(), decisions: cluster.NewDecisions()}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
 	wg.Go(func() {
-		if err := serve(ctx, o, health, registry); err != nil {
+		if err := serve(ctx, o, health, shown); err != nil {
 			cancel(err)
 		}
 	})
 	health.ready.Store(true)
 	if o.leaderElect {
-		err = lead(ctx, o, config, registry)
+		err = lead(ctx, o, config, shown)
 	} else {
-		err = control(ctx, o, config, registry)
+		err = control(ctx, o, config, shown)
 	}
 	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -78,7 +84,7 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 
 // lead runs the controllers while this process holds the lease. The lease is released on the way out, so that the other
 // replica starts at once.
-func lead(ctx context.Context, o *options, config *rest.Config, registry prometheus.Registerer) error {
+func lead(ctx context.Context, o *options, config *rest.Config, shown *shown) error {
 	// A client of its own: a busy controller must not delay the renewal.
 	client, err := kubernetes.NewForConfig(rest.AddUserAgent(config, "leader-election"))
 	if err != nil {
@@ -100,7 +106,7 @@ func lead(ctx context.Context, o *options, config *rest.Config, registry prometh
 		LeaseDuration: o.leaseDuration, RenewDeadline: o.renewDeadline, RetryPeriod: o.retryInterval,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
-				failed <- control(ctx, o, config, registry)
+				failed <- control(ctx, o, config, shown)
 				cancel()
 			},
 			OnStoppedLeading: func() { klog.FromContext(ctx).Info("Stopped leading", "identity", host) },
@@ -122,7 +128,7 @@ func lead(ctx context.Context, o *options, config *rest.Config, registry prometh
 }
 
 // control runs the controllers until ctx ends.
-func control(ctx context.Context, o *options, config *rest.Config, registry prometheus.Registerer) error {
+func control(ctx context.Context, o *options, config *rest.Config, shown *shown) error {
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("making the Kubernetes client: %w", err)
@@ -144,7 +150,7 @@ func control(ctx context.Context, o *options, config *rest.Config, registry prom
 	defer cancel(nil)
 	for _, namespace := range o.watched() {
 		wg.Go(func() {
-			if err := controlNamespace(ctx, o, namespace, clients, registry); err != nil {
+			if err := controlNamespace(ctx, o, namespace, clients, shown); err != nil {
 				cancel(err)
 			}
 		})
@@ -165,18 +171,18 @@ func (o *options) watched() []string {
 }
 
 // controlNamespace runs the controllers of one scope.
-func controlNamespace(ctx context.Context, o *options, namespace string, clients cluster.Clients, registry prometheus.Registerer) error {
+func controlNamespace(ctx context.Context, o *options, namespace string, clients cluster.Clients, shown *shown) error {
 	objects := informers.NewSharedInformerFactoryWithOptions(clients.Kubernetes, 0, informers.WithNamespace(namespace),
 		informers.WithTweakListOptions(func(l *metav1.ListOptions) { l.LabelSelector = render.ManagedSelector() }))
 	clusters := mocoinformers.NewSharedInformerFactoryWithOptions(clients.Moco, 0, mocoinformers.WithNamespace(namespace))
 	controller, err := cluster.New(ctx, cluster.Config{
 		Namespace: o.namespace, AgentImage: o.agentImage, ExporterImage: o.exporterImage, ClusterDomain: o.clusterDomain,
-		Workers: o.workers, Now: time.Now,
+		Workers: o.workers, Now: time.Now, Decisions: shown.decisions,
 	}, clusters.Moco().V1beta1().MySQLClusters(), objects, clients)
 	if err != nil {
 		return err
 	}
-	scoped := prometheus.WrapRegistererWith(prometheus.Labels{"scope": namespace}, registry)
+	scoped := prometheus.WrapRegistererWith(prometheus.Labels{"scope": namespace}, shown.registry)
 	if err := scoped.Register(controller); err != nil {
 		return fmt.Errorf("registering the metrics of the clusters: %w", err)
 	}

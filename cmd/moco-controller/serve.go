@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -21,9 +20,9 @@ import (
 type health struct{ ready atomic.Bool }
 
 // serve answers /metrics, /healthz, /readyz and, on the loopback interface, /debug until ctx ends.
-func serve(ctx context.Context, o *options, h *health, registry *prometheus.Registry) error {
+func serve(ctx context.Context, o *options, h *health, shown *shown) error {
 	metrics, probes, debug := http.NewServeMux(), http.NewServeMux(), http.NewServeMux()
-	metrics.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	metrics.Handle("GET /metrics", promhttp.HandlerFor(shown.registry, promhttp.HandlerOpts{}))
 	probes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK) })
 	probes.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !h.ready.Load() {
@@ -35,6 +34,7 @@ func serve(ctx context.Context, o *options, h *health, registry *prometheus.Regi
 	debug.HandleFunc("/debug/pprof/", pprof.Index)
 	debug.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	debug.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	debug.Handle("GET /debug/decisions", shown.decisions)
 	servers := map[string]http.Handler{o.metricsAddress: metrics, o.healthAddress: probes}
 	if o.debugAddress != "" {
 		servers[o.debugAddress] = debug

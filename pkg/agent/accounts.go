@@ -84,7 +84,7 @@ var Accounts = []AccountSpec{
 			internalOnly, "SELECT", "CREATE USER", "PROCESS", "RELOAD", "REPLICATION CLIENT", "REPLICATION SLAVE",
 			"CONNECTION_ADMIN", "SERVICE_CONNECTION_ADMIN", "SYSTEM_VARIABLES_ADMIN", "SESSION_VARIABLES_ADMIN",
 			"REPLICATION_SLAVE_ADMIN", "REPLICATION_APPLIER", "TRANSACTION_GTID_TAG", "BINLOG_ADMIN", "BACKUP_ADMIN",
-		}}},
+		}}, {On: InternalSchema + ".*", Privileges: []string{"CREATE", "INSERT", "UPDATE"}}},
 	},
 	{
 		Name: AccountRoot, Hosts: []string{"%"}, GrantOption: true,

@@ -28,6 +28,9 @@ type Agent struct {
 	// terminating is set once the supervisor was told to stop; it never goes back.
 	terminating bool
 	changed     chan struct{} // closed and replaced on every change of anything in Status
+	// readers counts who reads the status stream, and alone is since when there is none; it starts with the agent.
+	readers int
+	alone   time.Time
 }
 
 // New makes an agent. Nothing happens before Run.
@@ -35,7 +38,7 @@ func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("checking the agent's configuration: %w", err)
 	}
-	return &Agent{cfg: cfg, changed: make(chan struct{})}, nil
+	return &Agent{cfg: cfg, changed: make(chan struct{}), alone: time.Now()}, nil
 }
 
 // Run serves the supervisor until ctx ends. mysqld goes on without it.

@@ -11,14 +11,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/moco-mysql/moco/pkg/agent/admission"
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/agent/state"
-	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql"
 )
 
@@ -42,7 +41,7 @@ func (in *instance) clone(_ context.Context, req *api.CloneRequest) (api.Reply, 
 		return api.Reply{}, err
 	}
 	d := in.snapshot()
-	if votes(d.Record, d.Incarnation) {
+	if admission.Votes(d.Record, d.Incarnation) {
 		return api.Reply{}, refuse(api.ErrorPrecondition, "the record names this incarnation as a voter")
 	}
 	if req.Donor.Host == "" || req.Donor.User == "" {
@@ -56,24 +55,15 @@ func (in *instance) clone(_ context.Context, req *api.CloneRequest) (api.Reply, 
 	return in.accepted()
 }
 
-// votes says whether a record counts on what an incarnation has received.
-func votes(record *v1beta1.ReplicationRecord, incarnation string) bool {
-	if record == nil {
-		return false
-	}
-	is := func(m v1beta1.Member) bool { return m.Incarnation == incarnation }
-	return record.Primary != nil && is(*record.Primary) ||
-		record.LastOpened != nil && (is(record.LastOpened.Primary) || slices.ContainsFunc(record.LastOpened.Voters, is)) ||
-		record.Pending != nil && slices.ContainsFunc(record.Pending.Voters, is)
-}
-
 // fillFrom clones with a private mysqld on a data directory of its own, so that the clone's directory becomes the
 // instance's only once it is complete.
 func (in *instance) fillFrom(ctx context.Context, donor api.Source) error {
 	err := in.save(func(d *state.Durable) {
 		d.Incarnation, d.AckCount, d.FreshClone, d.ChannelHash = newID(), 0, true, ""
 		d.Counter++
-		d.LedStart, d.OpenStart, d.OpenEpoch, d.OpenPrimary = "", "", 0, false
+		d.LedStart, d.CleanStart, d.OpenStart, d.OpenEpoch, d.OpenPrimary = "", "", "", 0, false
+		d.Unvouched, d.RelayDropped, d.Awaiting, d.AwaitingEpoch = "", false, "", 0
+		d.Diverged, d.DivergedKept, d.Rewound = "", "", ""
 	})
 	if err != nil {
 		return err

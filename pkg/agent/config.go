@@ -33,8 +33,14 @@ type Config struct {
 	TaskRetry time.Duration
 	// StatementTimeout bounds each statement of the agent's own accord.
 	StatementTimeout time.Duration
+	// StopBudget is how long the Pod may take to stop; an open primary serves until shortly before its end if nobody takes
+	// over.
+	StopBudget time.Duration
 	// CloneStall ends a clone that has not moved for so long.
 	CloneStall time.Duration
+	// ResumeAfter is how long no coordinator must have read the status stream before the agent resumes by itself what it
+	// was last shown to be: twice the time after which an instance is suspected.
+	ResumeAfter time.Duration
 }
 
 // Defaults of Config.
@@ -48,6 +54,8 @@ const (
 	DefaultTaskRetry        = 3 * time.Second
 	DefaultStatementTimeout = time.Second
 	DefaultCloneStall       = 30 * time.Second
+	DefaultStopBudget       = 2 * time.Minute
+	DefaultResumeAfter      = 6 * time.Second
 )
 
 // Validate fills in the defaults and names what is missing or wrong.
@@ -61,6 +69,8 @@ func (c *Config) Validate() error {
 	setDefault(&c.TaskRetry, DefaultTaskRetry)
 	setDefault(&c.StatementTimeout, DefaultStatementTimeout)
 	setDefault(&c.CloneStall, DefaultCloneStall)
+	setDefault(&c.StopBudget, DefaultStopBudget)
+	setDefault(&c.ResumeAfter, DefaultResumeAfter)
 	if c.SlowLog == nil {
 		c.SlowLog = io.Discard
 	}
@@ -71,7 +81,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("data root %q and run directory %q must be absolute paths", c.DataRoot, c.RunDir)
 	case len(c.ServerSocket()) > 107 || len(c.initSocket()) > 107:
 		return fmt.Errorf("run directory %q is too long for a socket", c.RunDir)
-	case c.PollInterval < 0 || c.BusyPollInterval < 0 || c.BusyPeriod < 0 || c.StatementTimeout < 0 || c.CloneStall < 0:
+	case c.PollInterval < 0 || c.BusyPollInterval < 0 || c.BusyPeriod < 0 || c.StatementTimeout < 0 || c.CloneStall < 0 || c.ResumeAfter < 0 || c.StopBudget < 0:
 		return errors.New("a duration is negative")
 	}
 	return nil

@@ -12,98 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
-	"github.com/moco-mysql/moco/pkg/agent/state"
-	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql"
 	"github.com/moco-mysql/moco/pkg/mysql/mycnf"
 )
-
-// reasonOf is the reason of an *api.Error, "" for none.
-func reasonOf(err error) api.ErrorReason {
-	if refused, ok := err.(*api.Error); ok { //nolint:errorlint // it is never wrapped here
-		return refused.Reason
-	}
-	return ""
-}
-
-func TestCheckEnvelope(t *testing.T) {
-	durable := state.Durable{Incarnation: "mine", PromisedEpoch: 5, PromisedClaim: "c", Counter: 9}
-	valid := api.Envelope{Epoch: 5, Claim: "c", Incarnation: "mine", StateCounter: 9}
-	tests := map[string]struct {
-		alter func(*api.Envelope)
-		want  api.ErrorReason
-	}{
-		"what was promised is admitted":              {func(*api.Envelope) {}, ""},
-		"a newer epoch is admitted with any claim":   {func(e *api.Envelope) { e.Epoch, e.Claim = 6, "d" }, ""},
-		"an older epoch is stale":                    {func(e *api.Envelope) { e.Epoch = 4 }, api.ErrorStaleEpoch},
-		"another claim of the same epoch is stale":   {func(e *api.Envelope) { e.Claim = "d" }, api.ErrorStaleEpoch},
-		"a missing claim is another claim":           {func(e *api.Envelope) { e.Claim = "" }, api.ErrorStaleEpoch},
-		"an older state counter is stale":            {func(e *api.Envelope) { e.StateCounter = 8 }, api.ErrorStaleState},
-		"a state counter of the future is, too":      {func(e *api.Envelope) { e.StateCounter = 10 }, api.ErrorStaleState},
-		"a missing state counter is stale":           {func(e *api.Envelope) { e.StateCounter = 0 }, api.ErrorStaleState},
-		"another incarnation is not meant":           {func(e *api.Envelope) { e.Incarnation = "other" }, api.ErrorWrongIncarnation},
-		"a stale epoch is told before anything else": {func(e *api.Envelope) { *e = api.Envelope{Epoch: 1} }, api.ErrorStaleEpoch},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			envelope := valid
-			test.alter(&envelope)
-			if diff := cmp.Diff(test.want, reasonOf(checkEnvelope(durable, &envelope))); diff != "" {
-				t.Errorf("reason (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestAdvances(t *testing.T) {
-	at := func(epoch int64, phase v1beta1.RecordPhase) *v1beta1.ReplicationRecord {
-		return &v1beta1.ReplicationRecord{Epoch: epoch, Phase: phase}
-	}
-	pending := at(2, v1beta1.RecordChosen)
-	pending.Pending = &v1beta1.Configuration{AckCount: 1}
-	tests := map[string]struct {
-		kept, record *v1beta1.ReplicationRecord
-		want         bool
-	}{
-		"the first record":                      {nil, at(1, v1beta1.RecordClaimed), true},
-		"the same record":                       {at(2, v1beta1.RecordChosen), at(2, v1beta1.RecordChosen), false},
-		"a later epoch":                         {at(2, v1beta1.RecordOpened), at(3, v1beta1.RecordClaimed), true},
-		"a later phase":                         {at(2, v1beta1.RecordChosen), at(2, v1beta1.RecordOpened), true},
-		"an earlier phase":                      {at(2, v1beta1.RecordOpened), at(2, v1beta1.RecordChosen), false},
-		"the same phase with something changed": {at(2, v1beta1.RecordChosen), pending, true},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			if got := advances(test.kept, test.record); got != test.want {
-				t.Errorf("got %v, want %v", got, test.want)
-			}
-		})
-	}
-}
-
-func TestVotes(t *testing.T) {
-	mine, other := v1beta1.Member{Incarnation: "mine"}, v1beta1.Member{Incarnation: "other"}
-	with := func(members ...v1beta1.Member) v1beta1.Configuration { return v1beta1.Configuration{Voters: members} }
-	pending := with(other, mine)
-	tests := map[string]struct {
-		record *v1beta1.ReplicationRecord
-		want   bool
-	}{
-		"without a record nobody votes":  {nil, false},
-		"a stranger does not vote":       {&v1beta1.ReplicationRecord{Primary: &other, LastOpened: &v1beta1.OpenedEpoch{Configuration: with(other), Primary: other}}, false},
-		"the primary votes":              {&v1beta1.ReplicationRecord{Primary: &mine}, true},
-		"the last opened primary votes":  {&v1beta1.ReplicationRecord{LastOpened: &v1beta1.OpenedEpoch{Primary: mine}}, true},
-		"a last opened voter votes":      {&v1beta1.ReplicationRecord{LastOpened: &v1beta1.OpenedEpoch{Configuration: with(other, mine)}}, true},
-		"a voter to be introduced votes": {&v1beta1.ReplicationRecord{Pending: &pending}, true},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			if got := votes(test.record, "mine"); got != test.want {
-				t.Errorf("got %v, want %v", got, test.want)
-			}
-		})
-	}
-}
 
 // report is what a healthy primary with one acknowledgement says.
 func report() *mysql.Report {

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 
+	"github.com/moco-mysql/moco/pkg/agent/admission"
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/agent/state"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
@@ -41,6 +42,13 @@ func (in *instance) follow(ctx context.Context, req *api.FollowRequest) (api.Rep
 	if err := in.setAcknowledge(ctx, session, report, req.Ack); err != nil {
 		return api.Reply{}, err
 	}
+	renounced, err := in.renounce(ctx, session, report, &req.Record)
+	if err != nil {
+		return api.Reply{}, err
+	}
+	if renounced {
+		report.Channel, report.Received = nil, report.GTIDExecuted
+	}
 	if err := in.setSource(ctx, session, report, in.sourceOf(req), req.Source.Password); err != nil {
 		return api.Reply{}, err
 	}
@@ -61,7 +69,7 @@ func checkFollow(d state.Durable, req *api.FollowRequest) error {
 		return refuse(api.ErrorPrecondition, "the record of epoch %d has no primary", req.Record.Epoch)
 	case req.Record.Primary.Incarnation == d.Incarnation:
 		return refuse(api.ErrorPrecondition, "the record names this incarnation as primary")
-	case req.Ack == api.AckOn && !votes(&req.Record, d.Incarnation):
+	case req.Ack == api.AckOn && !admission.MayAcknowledge(&req.Record, d.Incarnation):
 		return refuse(api.ErrorPrecondition, "only a voter may acknowledge, and the record does not name this incarnation as one")
 	}
 	return nil
@@ -169,6 +177,9 @@ func (in *instance) mustNotShrink(ctx context.Context, session *mysql.Session, b
 		return unavailable("comparing what was received", err)
 	}
 	if !kept {
+		if err := in.save(func(d *state.Durable) { loseVote(d, unvouchedShrunk) }); err != nil {
+			return err
+		}
 		return refuse(api.ErrorPrecondition, "the relay log lost transactions it had received")
 	}
 	return nil

@@ -38,6 +38,13 @@ func (a *Agent) ControlHandler() http.Handler {
 	a.handle(mux, api.CommandOpen, command((*instance).open))
 	a.handle(mux, api.CommandEnsureAccount, command((*instance).ensureMember))
 	a.handle(mux, api.CommandFollow, command((*instance).follow))
+	a.handle(mux, api.CommandReturn, command((*instance).comeBack))
+	a.handle(mux, api.CommandAwait, command((*instance).await))
+	a.handle(mux, api.CommandDiscard, command((*instance).discard))
+	a.handle(mux, api.CommandApply, command((*instance).apply))
+	a.handle(mux, api.CommandClose, command((*instance).closePrimary))
+	a.handle(mux, api.CommandStop, command((*instance).stop))
+	a.handle(mux, api.CommandLockOut, command((*instance).lockOut))
 	return mux
 }
 
@@ -63,15 +70,36 @@ func command[R any, P interface {
 		ctx, cancel := context.WithTimeout(ctx, req.Header().Deadline())
 		defer cancel()
 		defer context.AfterFunc(in.ctx, cancel)() // the volume is not used once it is given back
+		if name == api.CommandPromise {
+			in.callOff(req.Header().Epoch)
+		}
 		if refused := in.take(ctx); refused != nil {
 			return api.Reply{}, refused
 		}
 		defer func() { <-in.slot }()
+		in.setRunning(running{epoch: req.Header().Epoch, cancel: cancel})
+		defer in.setRunning(running{})
 		if in.ctx.Err() != nil {
 			return api.Reply{}, refuse(api.ErrorUnavailable, "the supervisor is gone")
 		}
 		klog.FromContext(ctx).V(2).Info("Carrying out a command", "command", name, "epoch", req.Header().Epoch)
 		return do(in, ctx, req)
+	}
+}
+
+func (in *instance) setRunning(r running) {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	in.running = r
+}
+
+// callOff ends the command that is being carried out if it is of a lower epoch: a takeover does not wait for what it makes
+// void.
+func (in *instance) callOff(epoch int64) {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	if in.running.cancel != nil && in.running.epoch < epoch {
+		in.running.cancel()
 	}
 }
 
@@ -118,6 +146,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 
 // streamStatus pushes the status at once, on every change, and every second.
 func (a *Agent) streamStatus(w http.ResponseWriter, r *http.Request) {
+	defer a.attended()()
 	control := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	encoder := json.NewEncoder(w)

@@ -55,8 +55,22 @@ type instance struct {
 	spareStart string
 	// stopping is set when a clean stop was ordered: nobody looks at mysqld any more.
 	stopping bool
+	// fence is what the last fencing found, closing the last order to close, locked who was locked out.
+	fence   *fence
+	closing *closing
+	locked  lockOuts
+	// running is the command being carried out.
+	running running
 	// noted are what was last done to the running mysqld.
 	noted noted
+	// stalled is how long the canary has been silent, as it is shown.
+	stalled time.Duration
+}
+
+// running is a command that can be called off for a higher epoch.
+type running struct {
+	epoch  int64
+	cancel context.CancelFunc // nil while there is none
 }
 
 // noted remembers which work of the maintainer is done for which start of mysqld.
@@ -75,6 +89,10 @@ func openInstance(ctx context.Context, a *Agent, sup *supervise.Client) (*instan
 		in.cancel()
 		return nil, err
 	}
+	if err := in.judgeBoot(); err != nil {
+		in.cancel()
+		return nil, errors.Join(err, in.closeFile())
+	}
 	in.process, _ = sup.State()
 	if in.process.Running && in.process.StartID != in.durable.StartedID {
 		klog.FromContext(ctx).Info("Killing a private mysqld that was left behind", "startID", in.process.StartID)
@@ -82,6 +100,11 @@ func openInstance(ctx context.Context, a *Agent, sup *supervise.Client) (*instan
 			return nil, errors.Join(fmt.Errorf("killing a left-over mysqld: %w", err), in.closeFile())
 		}
 		in.process, _ = sup.State()
+	}
+	if !in.process.Running && in.file != nil {
+		if err := in.resumeRewind(ctx); err != nil {
+			klog.FromContext(ctx).Error(err, "Ending a rewind failed; mysqld does not start before it is ended")
+		}
 	}
 	return in, nil
 }
@@ -93,7 +116,10 @@ func (in *instance) run() error {
 	in.work.Go(in.keepExporter)
 	in.work.Go(in.poll)
 	in.work.Go(in.maintain)
+	in.work.Go(in.keepCanary)
+	in.work.Go(in.keepResuming)
 	in.work.Go(in.streamSlowLog)
+	in.work.Go(in.removeDiscarded)
 	for {
 		next, changed := in.sup.State()
 		if err := in.observe(next); err != nil {
@@ -120,12 +146,16 @@ func (in *instance) observe(next supervise.State) error {
 		if moved {
 			// A marker proves something of the mysqld that committed it, and of no later one.
 			in.server, in.serverErr, in.marker = nil, "", nil
+			in.stopping = in.stopping && !next.Running
 			in.hurry()
 		}
 	})
 	if next.Terminating && !in.agent.Terminating() {
 		in.change(func() { in.agent.terminating = true })
 		in.work.Go(in.terminate)
+	}
+	if exit := in.endedCleanly(before, next); exit != nil {
+		in.work.Go(func() { in.noteCleanStop(exit) })
 	}
 	if moved && in.file != nil && in.isServer(before, next) {
 		return in.save(func(d *state.Durable) { d.Counter++ })

@@ -42,6 +42,9 @@ func (in *instance) lead(ctx context.Context, req *api.LeadRequest) (api.Reply, 
 	if err := in.leaveChannel(ctx, session, report); err != nil {
 		return api.Reply{}, err
 	}
+	if err := in.mustHaveApplied(ctx, session); err != nil {
+		return api.Reply{}, err
+	}
 	if err := in.setAckCount(ctx, session, req.AckCount); err != nil {
 		return api.Reply{}, err
 	}
@@ -71,14 +74,17 @@ func (in *instance) leaveChannel(ctx context.Context, session *mysql.Session, re
 	if report.Channel == nil {
 		return nil
 	}
+	if err := closeGates(ctx, session, report); err != nil {
+		return unavailable("closing to clients", err)
+	}
 	if err := session.StopReceiver(ctx); err != nil {
 		return unavailable("leaving the old source", err)
 	}
 	if err := in.mustHaveApplied(ctx, session); err != nil {
 		return err
 	}
-	if err := session.StopReplica(ctx); err != nil {
-		return unavailable("leaving the old source", err)
+	if err := in.haltApplier(ctx, session, report.Channel); err != nil {
+		return err
 	}
 	if err := in.mustHaveApplied(ctx, session); err != nil {
 		return err
@@ -89,12 +95,19 @@ func (in *instance) leaveChannel(ctx context.Context, session *mysql.Session, re
 	return in.save(func(d *state.Durable) { d.ChannelHash, d.FreshClone = "", false })
 }
 
+// mustHaveApplied refuses unless everything received is applied, what was received when the instance was fenced for this
+// epoch included.
 func (in *instance) mustHaveApplied(ctx context.Context, session *mysql.Session) error {
 	report, err := session.Read(ctx, nil)
 	if err != nil {
 		return unavailable("reading the server's state", err)
 	}
-	applied, err := session.Contains(ctx, report.GTIDExecuted, report.Received)
+	received := report.Received
+	d := in.snapshot()
+	if f := in.fencedFor(d.PromisedEpoch, d.PromisedClaim); f != nil && f.Received != "" {
+		received += "," + f.Received
+	}
+	applied, err := session.Contains(ctx, report.GTIDExecuted, received)
 	if err != nil {
 		return unavailable("comparing what is received and applied", err)
 	}

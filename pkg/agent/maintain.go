@@ -14,8 +14,8 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/moco-mysql/moco/pkg/agent/admission"
 	"github.com/moco-mysql/moco/pkg/agent/api"
-	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql"
 )
 
@@ -71,7 +71,10 @@ func (in *instance) maintainOnce() error {
 		}
 		in.change(func() { in.noted.accountsStart, in.noted.accountsHash = start, config.Hash })
 	}
-	return nil
+	if !primary {
+		return nil
+	}
+	return in.logLocks(ctx)
 }
 
 func tlsHash(s *settings) string {
@@ -112,6 +115,9 @@ func (in *instance) applyPasswords(ctx context.Context, config *settings) error 
 		}
 	}
 	for _, incarnation := range in.members() {
+		if in.isLockedOut(incarnation) {
+			continue // it has no account until it is let in again
+		}
 		spec := ReplicationSpec(api.ReplicationUser(incarnation))
 		failures = append(failures, in.applyPassword(ctx, session, spec, config.password(AccountReplicator)))
 	}
@@ -124,23 +130,7 @@ func (in *instance) applyPasswords(ctx context.Context, config *settings) error 
 // members are the incarnations that replicate or may soon: the voters of the record this agent was shown, without itself.
 func (in *instance) members() []string {
 	d := in.snapshot()
-	if d.Record == nil {
-		return nil
-	}
-	var voters []v1beta1.Member
-	if d.Record.LastOpened != nil {
-		voters = append(voters, d.Record.LastOpened.Voters...)
-	}
-	if d.Record.Pending != nil {
-		voters = append(voters, d.Record.Pending.Voters...)
-	}
-	var members []string
-	for _, v := range voters {
-		if v.Incarnation != d.Incarnation && !slices.Contains(members, v.Incarnation) {
-			members = append(members, v.Incarnation)
-		}
-	}
-	return members
+	return slices.DeleteFunc(admission.Voters(d.Record), func(member string) bool { return member == d.Incarnation })
 }
 
 func (in *instance) applyPassword(ctx context.Context, session *mysql.Session, spec AccountSpec, password string) error {
@@ -206,10 +196,10 @@ func (in *instance) ensureMember(ctx context.Context, req *api.EnsureAccountRequ
 	}
 	spec := ReplicationSpec(api.ReplicationUser(req.Member))
 	accepted, err := in.loginEndpoint(spec.Name, spec.Hosts[0], req.Password).Accepts(ctx)
-	if err != nil {
+	if err != nil && mysql.Number(err) != errAccountLocked {
 		return api.Reply{}, unavailable("trying the account", err)
 	}
-	if accepted {
+	if accepted && !in.isLockedOut(req.Member) {
 		return in.unchanged(), nil
 	}
 	session, err := in.borrow(ctx)
@@ -223,5 +213,9 @@ func (in *instance) ensureMember(ctx context.Context, req *api.EnsureAccountRequ
 	if err := ensureAccount(ctx, session, spec, req.Password); err != nil {
 		return api.Reply{}, unavailable("making the account", err)
 	}
+	if err := session.Exec(ctx, "ALTER USER ?@? ACCOUNT UNLOCK", spec.Name, spec.Hosts[0]); err != nil {
+		return api.Reply{}, unavailable("unlocking the account", err)
+	}
+	in.letIn(req.Member)
 	return in.accepted()
 }

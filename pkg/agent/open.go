@@ -34,6 +34,7 @@ func (in *instance) open(ctx context.Context, req *api.OpenRequest) (api.Reply, 
 	if wrong := checkForced(report); wrong != "" {
 		return api.Reply{}, refuse(api.ErrorPrecondition, "a forced setting is not in force: %s", wrong)
 	}
+	in.endClosing()
 	d := in.snapshot()
 	if req.Record.Primary.Incarnation == d.Incarnation {
 		err = in.openPrimary(ctx, session, report, &req.Record)

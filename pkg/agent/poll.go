@@ -13,27 +13,27 @@ import (
 	"github.com/moco-mysql/moco/pkg/mysql"
 )
 
+// poller is what the poll loop keeps between two looks at one start of mysqld.
+type poller struct {
+	start   string
+	session *mysql.Session // nil when there is none to go on with
+	quiet   quiet
+}
+
 // poll looks at mysqld until the instance's context ends: often after a change, else once a second.
 func (in *instance) poll() {
-	var session *mysql.Session
-	var start string
-	drop := func() {
-		if session != nil {
-			in.release(session)
-			session = nil
-		}
-	}
-	defer drop()
+	p := &poller{}
+	defer func() { in.drop(p.session) }()
 	for {
 		changed, wait := in.pollDelay()
-		if running := in.startToPoll(); running != start {
-			drop()
-			start = running
+		if running := in.startToPoll(); running != p.start {
+			in.drop(p.session)
+			*p = poller{start: running}
 		}
-		if start != "" {
-			session = in.look(session, start)
+		if p.start != "" {
+			in.look(p)
 		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(p.quiet.wait(time.Now(), wait))
 		select {
 		case <-in.ctx.Done():
 			timer.Stop()
@@ -71,27 +71,34 @@ func (in *instance) pollDelay() (<-chan struct{}, time.Duration) {
 	return in.agent.changed, in.cfg.PollInterval
 }
 
-// look reads one report and publishes it. It returns the session to go on with, or nil.
-func (in *instance) look(session *mysql.Session, start string) *mysql.Session {
+// look reads one report and publishes it. A session that failed is given up.
+func (in *instance) look(p *poller) {
 	ctx, cancel := context.WithTimeout(in.ctx, in.cfg.StatementTimeout)
 	defer cancel()
 	var err error
-	if session == nil {
-		if session, err = in.connect(ctx); err != nil {
-			in.publish(start, nil, err)
-			return nil
+	if p.session == nil {
+		if p.session, err = in.connect(ctx); err != nil {
+			in.publish(p.start, nil, err)
+			return
 		}
 	}
 	before := in.expected()
-	report, err := session.Read(ctx, forcedNames())
+	report, err := p.session.Read(ctx, forcedNames())
 	if err != nil {
-		in.release(session)
-		in.publish(start, nil, err)
-		return nil
+		in.drop(p.session)
+		p.session = nil
+		in.publish(p.start, nil, err)
+		return
 	}
-	in.publish(start, report, nil)
+	now := time.Now()
+	p.quiet = p.quiet.seen(now, report.Channel)
+	server := serverOf(report)
+	if server.Channel != nil {
+		server.Channel.QuietMillis = p.quiet.millis(now)
+	}
+	in.show(p.start, server, "")
+	in.settle(p.start, report)
 	in.guard(report, before)
-	return session
 }
 
 // publish shows what a look at that start of mysqld has found.
@@ -104,6 +111,11 @@ func (in *instance) publish(start string, report *mysql.Report, err error) {
 	if err != nil {
 		message = err.Error()
 	}
+	in.show(start, server, message)
+}
+
+// show takes over what that start of mysqld reported, or why it could not, unless it is known.
+func (in *instance) show(start string, server *api.Server, message string) {
 	in.agent.mu.Lock()
 	same := in.serverStartLocked() == start && sameServer(in.server, server) && in.serverErr == message
 	in.agent.mu.Unlock()

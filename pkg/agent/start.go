@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/moco-mysql/moco/pkg/agent/admission"
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/agent/state"
 	"github.com/moco-mysql/moco/pkg/mysql/mycnf"
@@ -44,6 +45,12 @@ func (in *instance) startServer(ctx context.Context) error {
 		return refuse(api.ErrorPrecondition, "the instance is not configured")
 	case busy:
 		return refuse(api.ErrorPrecondition, "a task is running")
+	}
+	if admission.NeedsReturn(in.snapshot(), in.serverStart()) {
+		return refuse(api.ErrorPrecondition, "the instance led and did not stop cleanly: what it holds must be judged first")
+	}
+	if err := in.resumeRewind(ctx); err != nil {
+		return refuse(api.ErrorUnavailable, "a rewind must be ended first: %v", err)
 	}
 	if err := in.prepareStart(); err != nil {
 		return refuse(api.ErrorUnavailable, "the start cannot be prepared: %v", err)

@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/moco-mysql/moco/pkg/agent/state"
 	"github.com/moco-mysql/moco/pkg/mysql"
 )
 
@@ -30,6 +31,7 @@ const (
 // Everything else is killed; its writes are in the binary log and are judged when it comes back.
 func (in *instance) terminate() {
 	logger := klog.FromContext(in.ctx)
+	in.awaitHandOver()
 	patience, cancel := context.WithTimeout(in.ctx, slotPatience)
 	defer cancel()
 	if in.take(patience) == nil {
@@ -39,13 +41,36 @@ func (in *instance) terminate() {
 	if !process.Running {
 		return
 	}
-	err := in.stopCleanly(process.StartID)
+	in.endClosing()
+	if err := in.endServer(process.StartID); err != nil {
+		logger.Error(err, "Ending mysqld failed")
+	}
+}
+
+// endServer stops that mysqld cleanly if it may be, and kills it if not. It does not wait for a clean end, which is noted
+// when it comes.
+func (in *instance) endServer(start string) error {
+	err := in.stopCleanly(start)
 	if err == nil {
+		in.work.Go(func() { in.noteCleanEnd(start) })
+		return nil
+	}
+	klog.FromContext(in.ctx).Info("Killing mysqld: it must not be stopped cleanly", "reason", err)
+	patience, cancel := context.WithTimeout(in.ctx, killPatience)
+	defer cancel()
+	return in.sup.Kill(patience, start)
+}
+
+// noteCleanEnd waits for the end of that mysqld and remembers that nothing of it is in doubt.
+func (in *instance) noteCleanEnd(start string) {
+	err := in.sup.AwaitExit(in.ctx, start)
+	last, _ := in.sup.State() // the supervisor of a terminating Pod goes right after its mysqld
+	if last.Running || last.Exit == nil || last.Exit.StartID != start || last.Exit.Code != 0 {
+		klog.FromContext(in.ctx).Info("mysqld did not end cleanly", "err", err)
 		return
 	}
-	logger.Info("Killing mysqld: it must not be stopped cleanly", "reason", err)
-	if err := in.sup.Kill(in.ctx, process.StartID); err != nil {
-		logger.Error(err, "Killing mysqld failed")
+	if err := in.save(func(d *state.Durable) { d.CleanStart = start }); err != nil {
+		klog.FromContext(in.ctx).Error(err, "Noting the clean end of mysqld failed")
 	}
 }
 
@@ -119,9 +144,8 @@ func (in *instance) busySessions(ctx context.Context, session *mysql.Session) (i
 	markers := in.markers
 	in.agent.mu.Unlock()
 	var sessions, waiting int
-	err := session.Row(ctx, []any{&sessions}, `SELECT COUNT(*) FROM performance_schema.processlist
- WHERE (user NOT IN ('system user', 'event_scheduler', ?) AND command NOT LIKE 'Binlog Dump%')
- OR state LIKE 'Waiting for semi-sync%' OR state = 'waiting for handler commit'`, AccountAdmin)
+	err := session.Row(ctx, []any{&sessions}, "SELECT COUNT(*) FROM performance_schema.processlist WHERE ("+whereClient+
+		") OR state LIKE 'Waiting for semi-sync%' OR state = 'waiting for handler commit'", AccountAdmin)
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
+	"github.com/moco-mysql/moco/pkg/agent/admission"
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/agent/state"
 )
@@ -198,7 +199,11 @@ func (in *instance) describe(s *api.Status) {
 		s.ExitMessage = fmt.Sprintf("exit code %d, signal %d, ordered %q at %s", exit.Code, exit.Signal, exit.Ordered, exit.At.UTC().Format(time.RFC3339))
 	}
 	s.Server, s.ServerError = in.server, in.serverErr
+	s.StalledMillis = in.stalled.Milliseconds()
 	s.Marker, s.Task = copied(in.marker), copied(in.task)
+	s.Fence, s.Closed, s.LockedOut = in.fenceLocked(), in.closedLocked(), in.lockedOutLocked()
+	s.NeedsReturn = admission.NeedsReturn(d, in.serverStartLocked())
+	in.describeVote(s)
 }
 
 // copied returns a copy of what v points to, nil for nil.

@@ -56,12 +56,6 @@ func (s *Session) StopReceiver(ctx context.Context) error {
 	return wrap("stopping the receiver", s.Exec(ctx, "STOP REPLICA IO_THREAD FOR CHANNEL ''"))
 }
 
-// StopReplica stops receiver and applier. It may take up to a minute when the relay log ends within a transaction, which
-// ctx must bound.
-func (s *Session) StopReplica(ctx context.Context) error {
-	return wrap("stopping replication", s.Exec(ctx, "STOP REPLICA FOR CHANNEL ''"))
-}
-
 // DropChannel removes the stopped default channel with its relay log. The caller has made sure that nothing in it is
 // needed.
 func (s *Session) DropChannel(ctx context.Context) error {

@@ -5,7 +5,9 @@ package mysql
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 )
@@ -48,7 +50,12 @@ type Channel struct {
 	// LagSeconds is -1 when the server does not know.
 	LagSeconds int64
 	Retrieved  string
+	// Contact is a text that changes whenever anything comes from the source: an event or a heartbeat.
+	Contact string
 }
+
+// Source is the address of the channel's source.
+func (c *Channel) Source() string { return net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port))) }
 
 // Variables and status variables that every Report holds.
 var (
@@ -61,6 +68,12 @@ var (
 		"Rpl_semi_sync_source_no_times", "Rpl_semi_sync_source_wait_sessions", "Rpl_semi_sync_replica_status",
 	}
 )
+
+// reportSets reads the GTID sets, given Retrieved, and what tells that a heartbeat has come.
+const reportSets = `SELECT x.e, @@GLOBAL.gtid_purged, GTID_SUBTRACT(CONCAT(x.e, ',', ?), ''),
+ (SELECT CONCAT(count_received_heartbeats, ' ', last_heartbeat_timestamp)
+  FROM performance_schema.replication_connection_status WHERE channel_name='')
+ FROM (SELECT @@GLOBAL.gtid_executed AS e) x`
 
 // Read asks for a Report that also holds the given variables.
 func (s *Session) Read(ctx context.Context, variables []string) (*Report, error) {
@@ -83,10 +96,13 @@ func (s *Session) Read(ctx context.Context, variables []string) (*Report, error)
 	}
 	// GTID_SUBTRACT of nothing brings the union into its normal form. Executed is read after Retrieved: what moves from
 	// one to the other meanwhile is in both, never in neither.
-	err = s.Row(ctx, []any{&r.GTIDExecuted, &r.GTIDPurged, &r.Received},
-		"SELECT x.e, @@GLOBAL.gtid_purged, GTID_SUBTRACT(CONCAT(x.e, ',', ?), '') FROM (SELECT @@GLOBAL.gtid_executed AS e) x", retrieved)
+	var beats sql.NullString
+	err = s.Row(ctx, []any{&r.GTIDExecuted, &r.GTIDPurged, &r.Received, &beats}, reportSets, retrieved)
 	if err != nil {
 		return nil, fmt.Errorf("reading GTID sets: %w", err)
+	}
+	if r.Channel != nil {
+		r.Channel.Contact += " " + beats.String
 	}
 	for _, set := range []*string{&r.GTIDExecuted, &r.GTIDPurged, &r.Received} {
 		*set = strings.ReplaceAll(*set, "\n", "")
@@ -129,6 +145,8 @@ func (s *Session) channel(ctx context.Context) (*Channel, error) {
 		Receiver: row["Replica_IO_Running"], ApplierRunning: row["Replica_SQL_Running"] == "Yes",
 		ReceiverError: row["Last_IO_Error"], ReceiverErrno: errno, ApplierError: row["Last_SQL_Error"],
 		LagSeconds: lag, Retrieved: strings.ReplaceAll(row["Retrieved_Gtid_Set"], "\n", ""),
+		// Relay_Log_Space is left out: it also changes when an applied relay log is removed.
+		Contact: row["Source_UUID"] + " " + row["Source_Log_File"] + " " + row["Read_Source_Log_Pos"],
 	}, nil
 }
 

@@ -7,27 +7,38 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 )
 
+// DefaultDetection is the detection time of a Desired that gives none.
+const DefaultDetection = 2 * time.Second
+
 // Decide says what to do next for one cluster. It is total and deterministic; it only reads what it is given.
 func Decide(want Desired, seen Observed) Plan {
+	if want.Detection <= 0 {
+		want.Detection = DefaultDetection // without one every pause would be a failure
+	}
 	switch r := seen.Record; {
 	case r == nil:
-		return decideWithoutRecord(seen)
+		return decideWithoutRecord(want, seen)
 	case r.Version > v1beta1.RecordVersion:
 		return wait(RuleRecordTooNew, fmt.Sprintf("the record has format %d; this controller knows %d", r.Version, v1beta1.RecordVersion),
 			"a controller that knows this format")
 	case overtaken(seen) != nil:
-		return rebuild(seen, overtaken(seen))
+		return rebuild(want, seen, overtaken(seen))
 	case highestPromise(seen) > r.Epoch && r.LastOpened != nil:
-		return rebuild(seen, r) // an epoch was promised whose record is nowhere; it was never opened
-	case r.Phase != v1beta1.RecordOpened && (r.Claim != seen.OwnClaim || r.Primary == nil):
-		return nextEpoch(seen)
-	case r.Phase != v1beta1.RecordOpened:
-		return establish(seen)
+		return rebuild(want, seen, r) // an epoch was promised whose record is nowhere; it was never opened
+	case r.Phase != v1beta1.RecordOpened && r.Claim != seen.OwnClaim, r.Phase == v1beta1.RecordClaimed && r.LastOpened == nil:
+		return nextEpoch(want, seen)
+	case r.Phase == v1beta1.RecordClaimed:
+		return collect(want, seen)
+	case r.Phase == v1beta1.RecordChosen && takesOver(r):
+		return take(want, seen)
+	case r.Phase == v1beta1.RecordChosen:
+		return establish(want, seen)
 	default:
 		return serve(want, seen)
 	}
@@ -35,13 +46,13 @@ func Decide(want Desired, seen Observed) Plan {
 
 // decideWithoutRecord covers a new cluster and one whose record was lost. The two are told apart by reading every
 // volume: never by the order of ordinals, and never by an absence that was not looked at.
-func decideWithoutRecord(seen Observed) Plan {
+func decideWithoutRecord(want Desired, seen Observed) Plan {
 	if unread := unreadVolumes(seen); len(unread) > 0 {
 		return wait(RuleReadVolumes, "there is no record yet; every bound volume is read before anything is made on one of them",
 			strings.Join(unread, ", "))
 	}
 	if copied := newestCopy(seen); copied != nil && copied.LastOpened != nil {
-		return rebuild(seen, copied)
+		return rebuild(want, seen, copied)
 	}
 	if unborn := neverOpened(seen); unborn != nil {
 		return claimFor(seen, RuleRebuildRecord, unborn, *unborn.Primary)
@@ -89,9 +100,8 @@ func bootstrap(seen Observed) Plan {
 	return wait(RuleBootstrap, "no instance is ready to be initialised", firstCause(seen))
 }
 
-// rebuild takes up the work of a record that is missing or older than a promise. The same primary goes on: it has
-// everything that was acknowledged in its epoch.
-func rebuild(seen Observed, copied *Record) Plan {
+// rebuild takes up the work of a record that is missing or older than a promise.
+func rebuild(want Desired, seen Observed, copied *Record) Plan {
 	if unread := unreadVolumes(seen); len(unread) > 0 {
 		return wait(RuleReadVolumes, "the record is older than what an instance promised; every bound volume is read before it is taken up again",
 			strings.Join(unread, ", "))
@@ -99,19 +109,18 @@ func rebuild(seen Observed, copied *Record) Plan {
 	if copied.LastOpened == nil {
 		return wait(RuleHold, "an instance promised an epoch that no record describes and that was never opened", "a person to look at it")
 	}
-	next := copied.DeepCopy()
-	next.Epoch = max(highestPromise(seen), copied.Epoch) + 1
-	return claimFor(seen, RuleRebuildRecord, next, copied.LastOpened.Primary)
+	seen.Record = copied
+	return succeed(want, seen, RuleRebuildRecord)
 }
 
 // nextEpoch replaces an epoch that this process did not begin. What the interrupted attempt wanted stays pending, so
 // its quorum counts until an epoch is opened.
-func nextEpoch(seen Observed) Plan {
-	next := seen.Record.DeepCopy()
-	next.Epoch = max(highestPromise(seen), seen.Record.Epoch) + 1
+func nextEpoch(want Desired, seen Observed) Plan {
 	if seen.Record.LastOpened != nil {
-		return claimFor(seen, RuleNextEpoch, next, seen.Record.LastOpened.Primary)
+		return succeed(want, seen, RuleNextEpoch)
 	}
+	next := seen.Record.DeepCopy()
+	next.Epoch = nextNumber(seen)
 	// Never opened: whatever the first attempt left on its volume serves nobody, so any empty volume will do.
 	if seen.Record.Primary != nil && seen.holder(*seen.Record.Primary) != nil {
 		return claimFor(seen, RuleNextEpoch, next, *seen.Record.Primary)
@@ -122,6 +131,20 @@ func nextEpoch(seen Observed) Plan {
 		plan.Actions[n].Record.ClusterUUID = seen.Record.ClusterUUID
 	}
 	return plan
+}
+
+// succeed begins the epoch after one that came to nothing. The primary of the last opened epoch goes on if it can: it
+// has everything that was acknowledged, because nobody was served after it. Else another takes over.
+func succeed(want Desired, seen Observed, rule Rule) Plan {
+	if suspected := suspicion(want, seen); suspected != "" {
+		if plan, begun := failover(want, seen, suspected); begun {
+			plan.Decision.Rule = rule
+			return plan
+		}
+	}
+	next := seen.Record.DeepCopy()
+	next.Epoch = nextNumber(seen)
+	return claimFor(seen, rule, next, seen.Record.LastOpened.Primary)
 }
 
 // claimFor writes next as Chosen for primary, if its agent answers: an epoch that cannot be finished is not begun.

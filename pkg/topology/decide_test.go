@@ -83,12 +83,12 @@ func TestACoordinatorThatForgetsGoesOnInTheNextEpoch(t *testing.T) {
 	}
 }
 
-func TestACrashedPrimaryOpensAgainInItsEpoch(t *testing.T) {
-	m := newModel(t, 3)
-	m.settle(Desired{Replicas: 3})
+func TestACrashedPrimaryThatNobodyCanReplaceOpensAgainInItsEpoch(t *testing.T) {
+	m := newModel(t, 2)
+	m.settle(Desired{Replicas: 2})
 	epoch, marker := m.record.Epoch, m.record.LastOpened.MarkerGTID
 	m.crash("db-mysql-0")
-	plan := m.settle(Desired{Replicas: 3})
+	plan := m.settle(Desired{Replicas: 2})
 	primary := m.instance("db-mysql-0")
 	if plan.Decision.Rule != RuleSteady || m.record.Epoch != epoch || primary.closed() {
 		t.Fatalf("%+v in epoch %d", plan.Decision, m.record.Epoch)
@@ -203,13 +203,21 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-func TestAVolumeThatLostAVotersDataIsNotFilled(t *testing.T) {
-	m := newModel(t, 3)
-	m.settle(Desired{Replicas: 3})
-	m.instance("db-mysql-2").Agent = &api.Status{Volume: api.VolumeEmpty, Incarnation: "new", Mysqld: api.MysqldDown, StateCounter: 1}
-	plan := m.settle(Desired{Replicas: 3})
-	if m.instance("db-mysql-2").Agent.Volume != api.VolumeEmpty || !strings.Contains(plan.Decision.WaitingFor, "db-mysql-2") {
-		t.Errorf("%+v", plan.Decision)
+func TestAVoterWhoseVolumeWasLostIsFilledAnewAndVotesAgain(t *testing.T) {
+	for n := int32(2); n <= 5; n++ {
+		m := newModel(t, int(n))
+		m.settle(Desired{Replicas: n})
+		before := m.record.Epoch
+		last := m.instance(fmt.Sprintf("db-mysql-%d", n-1))
+		delete(m.volumes, last.Name)
+		last.Agent = &api.Status{Volume: api.VolumeEmpty, Incarnation: "new", Mysqld: api.MysqldDown, StateCounter: 1}
+		plan := m.settle(Desired{Replicas: n})
+		if plan.Decision.Rule != RuleSteady || len(m.record.LastOpened.Voters) != int(n) || !contains(opened(m.record), last.Agent.Incarnation) {
+			t.Errorf("%d instances: %+v, %+v", n, plan.Decision, m.record.LastOpened)
+		}
+		if changes := m.record.Epoch - before; changes != 2 && n > 2 || changes != 1 && n == 2 {
+			t.Errorf("%d instances: %d epochs for one lost volume", n, changes)
+		}
 	}
 }
 

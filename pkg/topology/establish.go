@@ -14,13 +14,21 @@ import (
 	"github.com/moco-mysql/moco/pkg/mysql/gtid"
 )
 
-// establish drives a chosen epoch of our own to Opened: data, promises, followers, k, marker, record.
-func establish(seen Observed) Plan {
+// establish drives a chosen epoch of our own whose primary led before, or is the first, to Opened: data, promises,
+// followers, k, marker, record.
+func establish(want Desired, seen Observed) Plan {
 	r := seen.Record
 	p := seen.holder(*r.Primary)
+	if r.LastOpened != nil {
+		if suspected := suspicion(want, seen); suspected != "" {
+			if plan, begun := failover(want, seen, suspected); begun {
+				return plan
+			}
+		}
+	}
 	if p == nil || p.Stopping {
 		if r.LastOpened == nil && p == nil {
-			return nextEpoch(seen)
+			return nextEpoch(want, seen)
 		}
 		return wait(RulePrepare, fmt.Sprintf("the primary of epoch %d does not answer", r.Epoch), describe(seen.find(r.Primary.Name), *r.Primary))
 	}
@@ -29,12 +37,12 @@ func establish(seen Observed) Plan {
 		return initialise(p, r, actions)
 	}
 	if !p.running() {
-		return starting(RulePrepare, seen, p, actions)
+		return starting(RulePrepare, want, seen, p, actions)
 	}
 	if behind := ahead(seen, p); p.closed() && len(behind) > 0 {
 		return lacking(p, actions, behind)
 	}
-	if stage, waitingFor := prepare(seen, p, target(r)); len(stage) > 0 || waitingFor != "" {
+	if stage, waitingFor := prepare(want, seen, p, target(r)); len(stage) > 0 || waitingFor != "" {
 		return Plan{
 			Decision: Decision{RulePrepare, fmt.Sprintf("%s and its followers are being prepared for epoch %d", p.Name, r.Epoch), waitingFor},
 			Actions:  append(actions, stage...), Requeue: lookAgain,
@@ -43,9 +51,17 @@ func establish(seen Observed) Plan {
 	if without := unmarked(seen, p); len(without) > 0 {
 		return marking(seen, p, actions, without)
 	}
+	return openRecord(seen, p)
+}
+
+// openRecord writes that the epoch is opened: k of its voters hold its marker.
+func openRecord(seen Observed, p *Instance) Plan {
+	r := seen.Record
 	next := r.DeepCopy()
-	next.Phase, next.Pending = v1beta1.RecordOpened, nil
-	next.LastOpened = &v1beta1.OpenedEpoch{Configuration: target(r), Epoch: r.Epoch, Primary: *r.Primary, MarkerGTID: p.Agent.Marker.GTID}
+	next.Phase, next.Pending, next.Earlier = v1beta1.RecordOpened, nil, nil
+	next.LastOpened = &v1beta1.OpenedEpoch{
+		Configuration: target(r), Epoch: r.Epoch, Primary: *r.Primary, MarkerGTID: p.Agent.Marker.GTID, ServerUUID: p.Agent.Server.ServerUUID,
+	}
 	return write(RuleOpen, fmt.Sprintf("the marker of epoch %d is acknowledged", r.Epoch), next)
 }
 
@@ -63,23 +79,32 @@ func initialise(p *Instance, r *Record, actions []Action) Plan {
 }
 
 // starting starts mysqld of p and of its followers.
-func starting(rule Rule, seen Observed, p *Instance, actions []Action) Plan {
+func starting(rule Rule, want Desired, seen Observed, p *Instance, actions []Action) Plan {
 	return Plan{
 		Decision: Decision{rule, p.Name + " starts mysqld", describe(p, *seen.Record.Primary)},
-		Actions:  append(actions, startAll(seen)...), Requeue: lookAgain,
+		Actions:  append(actions, startAll(want, seen)...), Requeue: lookAgain,
 	}
 }
 
 // startAll starts every complete instance whose mysqld is down. It starts closed, so this serves nobody.
-func startAll(seen Observed) []Action {
+func startAll(want Desired, seen Observed) []Action {
 	var actions []Action
 	for n := range seen.Instances {
 		i := &seen.Instances[n]
-		if i.Agent != nil && !i.Stopping && i.Configured && i.Agent.Volume == api.VolumeReady && i.Agent.Mysqld == api.MysqldDown && knows(i, seen.Record) {
+		if knows(i, seen.Record) && startable(want, seen, i) {
 			actions = append(actions, Action{Kind: Start, Instance: i.Name, Record: seen.Record})
 		}
 	}
 	return actions
+}
+
+// startable reports whether mysqld of an instance is to be started. One that led and did not stop cleanly is first
+// compared with the new primary: its start would end the chance to cut off what was never acknowledged.
+func startable(want Desired, seen Observed, i *Instance) bool {
+	if i.Agent.Mysqld != api.MysqldDown || i.Agent.Volume != api.VolumeReady || !i.Configured || i.Stopping || slices.Contains(want.Fenced, i.Name) {
+		return false
+	}
+	return !i.Agent.NeedsReturn || (seen.Record.Primary != nil && i.is(*seen.Record.Primary))
 }
 
 // showRecord makes every reachable agent keep the record as it is now, learners too: the truth must outlive the store,
@@ -96,6 +121,11 @@ func showRecord(seen Observed) []Action {
 	return actions
 }
 
+// sworn reports whether the agent has promised the record's epoch and claim, whatever phase it was shown last.
+func sworn(i *Instance, r *Record) bool {
+	return i.Agent != nil && i.Agent.PromisedEpoch == r.Epoch && i.Agent.PromisedClaim == r.Claim
+}
+
 // knows reports whether the agent has promised the record's epoch and claim and keeps its newest phase.
 func knows(i *Instance, r *Record) bool {
 	a := i.Agent
@@ -106,8 +136,14 @@ func knows(i *Instance, r *Record) bool {
 // prepare brings followers and k to what conf needs. It returns what to do now, or what to wait for; both empty mean
 // ready for the marker. The order is what keeps writes going and safe: k is raised only while enough voters are
 // connected, and an instance acknowledges only once the configuration that counts it is pending.
-func prepare(seen Observed, p *Instance, conf Configuration) (actions []Action, waitingFor string) {
+func prepare(want Desired, seen Observed, p *Instance, conf Configuration) (actions []Action, waitingFor string) {
 	old := opened(seen.Record)
+	if gone := leavers(seen.Record, conf); !lockedOut(p, gone) {
+		if !knows(p, seen.Record) {
+			return nil, "the agent of " + p.Name
+		}
+		return []Action{{Kind: LockOut, Instance: p.Name, Record: seen.Record, Members: gone}}, "those that lose their vote to be locked out"
+	}
 	joiners, connected := 0, 0
 	for _, v := range conf.Voters {
 		i := seen.holder(v)
@@ -119,7 +155,7 @@ func prepare(seen Observed, p *Instance, conf Configuration) (actions []Action, 
 			joiners++ // k grows above 1: the joiner acknowledges only after k was raised
 			continue
 		}
-		follow, ready := following(seen, i, p, api.AckOn)
+		follow, ready := following(want, seen, i, p, api.AckOn)
 		actions = append(actions, follow...)
 		if ready {
 			connected++
@@ -147,18 +183,22 @@ func leads(p *Instance, k int32) bool {
 }
 
 // following says what makes i follow p, and whether it already does.
-func following(seen Observed, i, p *Instance, ack api.Acknowledge) (actions []Action, ready bool) {
-	if i == nil || i.Stopping || !i.Configured || i.Agent == nil || i.Agent.Volume != api.VolumeReady || !knows(i, seen.Record) {
+func following(want Desired, seen Observed, i, p *Instance, ack api.Acknowledge) (actions []Action, ready bool) {
+	if i == nil || i.Stopping || !i.Configured || i.Agent == nil || i.Agent.Volume != api.VolumeReady || !sworn(i, seen.Record) ||
+		slices.Contains(want.Fenced, i.Name) {
 		return nil, false
 	}
-	if i.Agent.Mysqld == api.MysqldDown {
+	if startable(want, seen, i) {
 		return []Action{{Kind: Start, Instance: i.Name, Record: seen.Record}}, false
 	}
-	if !i.running() {
+	if !i.running() || i.Agent.Server.SourceSemiSync {
 		return nil, false
 	}
 	if follows(i, p, ack) {
 		return nil, i.Agent.Server.Channel.Receiver == receiverConnected
+	}
+	if i.Agent.Diverged != nil || !within(i, p) || (i.Agent.Unvouched != "" && seen.Record.Phase != v1beta1.RecordOpened) {
+		return nil, false // it is compared with the primary once that is open
 	}
 	return []Action{{Kind: Follow, Instance: i.Name, Peer: p.Name, Address: p.IP, Record: seen.Record, Ack: ack}}, false
 }
@@ -210,12 +250,20 @@ func ahead(seen Observed, p *Instance) []string {
 	return names
 }
 
-// leadsLine reports whether a set holds transactions of p's own line or markers. Those of this epoch are left out: one may
-// still wait in p, begun before its agent was restarted.
+// leadsLine reports whether a set holds transactions of p's own line or markers of epochs that were opened. Those of this
+// epoch are left out: one may still wait in p, begun before its agent was restarted.
 func leadsLine(seen Observed, p *Instance, set gtid.Set) bool {
-	current := gtid.MarkerTagPrefix + strconv.FormatInt(seen.Record.Epoch, 10)
+	r := seen.Record
+	if !set.OfUUID(p.Agent.Server.ServerUUID).Empty() {
+		return true
+	}
+	if r.LastOpened == nil {
+		return false
+	}
 	for _, source := range set.Sources() {
-		if source.UUID == p.Agent.Server.ServerUUID || (source.UUID == seen.Record.ClusterUUID && source.Tag != current) {
+		number, marker := strings.CutPrefix(source.Tag, gtid.MarkerTagPrefix)
+		epoch, err := strconv.ParseInt(number, 10, 64)
+		if marker && err == nil && source.UUID == strings.ToLower(r.ClusterUUID) && epoch <= r.LastOpened.Epoch && epoch != r.Epoch {
 			return true
 		}
 	}
@@ -248,7 +296,7 @@ func unmarked(seen Observed, p *Instance) []string {
 			continue
 		}
 		i := seen.holder(v)
-		if i != nil && i.running() && knows(i, r) && has(i.Agent.Server.Received, m.GTID) {
+		if i != nil && i.running() && sworn(i, r) && has(i.Agent.Server.Received, m.GTID) {
 			have++
 			continue
 		}

@@ -8,14 +8,21 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/mysql/gtid"
 )
 
-const modelServer = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+const modelServer = "3e11fa47-71ca-11e1-9e33-c80aa9429560"
+
+// modelUUID is the UUID of the server of an ordinal; that of the first is modelServer.
+func modelUUID(ordinal int32) string {
+	return fmt.Sprintf("3e11fa47-71ca-11e1-9e33-c80aa942956%d", ordinal)
+}
 
 // model is a cluster in memory: agents that do at once what the real ones do in seconds. It refuses what they refuse.
 type model struct {
@@ -28,6 +35,8 @@ type model struct {
 	writes int
 	// volumes is what each instance has on disk, as a GTID set.
 	volumes map[string]string
+	floor   string
+	ownLog  bool
 	// loseAcks keeps markers waiting although the replicas receive them.
 	loseAcks bool
 	// restart forgets the claim, as a new coordinator would, after this many record writes; 0 is never.
@@ -50,6 +59,7 @@ func (m *model) observe() Observed {
 	return Observed{
 		Record: m.record, OwnClaim: m.own, FreshClaim: fmt.Sprintf("claim-%d", m.claims),
 		FreshUUID: "0d3aeb4e-0000-11ef-8a00-0242ac110002", Instances: m.instances,
+		Floor: m.floor, OwnLog: m.ownLog,
 	}
 }
 
@@ -59,6 +69,9 @@ func (m *model) settle(want Desired) Plan {
 	for range 300 {
 		seen := m.observe()
 		plan := Decide(want, seen)
+		if testing.Verbose() {
+			m.t.Logf("%s: %s; %s: %v", plan.Decision.Rule, plan.Decision.Reason, plan.Decision.WaitingFor, kinds(plan))
+		}
 		if diff := cmp.Diff(plan, Decide(want, seen)); diff != "" {
 			m.t.Fatalf("not deterministic:\n%s", diff)
 		}
@@ -72,6 +85,15 @@ func (m *model) settle(want Desired) Plan {
 	}
 	m.t.Fatalf("no end; last: %+v", Decide(want, m.observe()))
 	return Plan{}
+}
+
+// kinds names the actions of a plan.
+func kinds(plan Plan) []string {
+	var names []string
+	for _, a := range plan.Actions {
+		names = append(names, string(a.Kind)+" "+a.Instance)
+	}
+	return names
 }
 
 // settleUntil runs plans until done.
@@ -113,9 +135,35 @@ func (m *model) do(a Action, actions int) {
 		m.t.Fatalf("%s of epoch %d to %s, which promised %d", a.Kind, a.Record.Epoch, i.Name, s.PromisedEpoch)
 	}
 	s.StateCounter++
+	if slices.Contains([]ActionKind{Apply, Follow, Lead, Mark, Open, Close, LockOut}, a.Kind) {
+		s.PromisedEpoch, s.PromisedClaim, s.Record = a.Record.Epoch, a.Record.Claim, a.Record
+	}
 	switch a.Kind {
 	case Promise:
-		s.PromisedEpoch, s.PromisedClaim, s.Record = a.Record.Epoch, a.Record.Claim, a.Record
+		m.promise(i, a.Record)
+	case Apply:
+		s.Server.OfflineMode, s.Server.GTIDExecuted = true, s.Server.Received
+	case Close:
+		s.Server.OfflineMode, s.Server.SuperReadOnly = true, true
+		s.Closed = &api.Closed{GTIDExecuted: s.Server.GTIDExecuted}
+	case Stop:
+		m.crash(i.Name)
+		s.NeedsReturn = false // it was clean
+	case LockOut:
+		s.LockedOut = append(s.LockedOut, a.Members...)
+	case Return:
+		m.comeBack(i, a.Executed)
+	case Await:
+		s.Awaiting = fmt.Sprintf("%s:moco_e%d:%d", a.Record.ClusterUUID, a.Record.Epoch, a.Attempt)
+	case Discard:
+		if IsVoter(m.record, s.Incarnation) {
+			m.t.Fatalf("%s is discarded and votes", i.Name)
+		}
+		delete(m.volumes, i.Name)
+		i.Agent = &api.Status{
+			Volume: api.VolumeEmpty, Incarnation: "emptied-" + i.Name, Mysqld: api.MysqldDown, StateCounter: s.StateCounter,
+			PromisedEpoch: s.PromisedEpoch, PromisedClaim: s.PromisedClaim, Record: s.Record,
+		}
 	case Initialise:
 		s.Volume = api.VolumeReady
 	case Clone:
@@ -124,25 +172,42 @@ func (m *model) do(a Action, actions int) {
 	case Start:
 		s.Mysqld = api.MysqldRunning
 		if m.volumes[i.Name] == "" {
-			m.volumes[i.Name] = fmt.Sprintf("%s:1-%d", modelServer, m.writes)
+			m.volumes[i.Name] = fmt.Sprintf("%s:1-%d", modelUUID(0), m.writes)
 		}
+		if s.NeedsReturn && (m.record.Primary == nil || m.record.Primary.Incarnation != s.Incarnation) {
+			m.t.Fatalf("%s is started before it was compared", i.Name)
+		}
+		s.NeedsReturn = false
 		s.Server = &api.Server{
-			ServerUUID: modelServer, SuperReadOnly: true, OfflineMode: true, GTIDExecuted: m.volumes[i.Name], Received: m.volumes[i.Name],
+			ServerUUID: modelUUID(i.Ordinal), SuperReadOnly: true, OfflineMode: true, GTIDExecuted: m.volumes[i.Name], Received: m.volumes[i.Name],
 		}
 	case Follow:
 		if IsVoter(a.Record, s.Incarnation) != (a.Ack == api.AckOn) {
 			m.t.Fatalf("%s acknowledges %s although voter is %t", i.Name, a.Ack, IsVoter(a.Record, s.Incarnation))
 		}
 		peer := m.instance(a.Peer)
-		s.Server.ReplicaSemiSync = a.Ack == api.AckOn
+		if s.Server.SourceSemiSync {
+			m.t.Fatalf("%s follows and leads", i.Name)
+		}
+		s.Server.ReplicaSemiSync, s.Fence = a.Ack == api.AckOn, nil
+		if peer.Agent.Server != nil {
+			s.Server.Received = union(m.t, s.Server.Received, peer.Agent.Server.GTIDExecuted)
+			s.Server.GTIDExecuted = s.Server.Received
+		}
 		s.Server.Channel = &api.Channel{Host: peer.IP, User: api.ReplicationUser(s.Incarnation), Receiver: "Yes", ApplierRunning: true}
 	case Lead:
+		if s.Server.Received != s.Server.GTIDExecuted {
+			m.t.Fatalf("%s leads before it has applied %s", i.Name, s.Server.Received)
+		}
 		s.Server.SourceSemiSync, s.Server.SourceActive, s.Server.AckCount, s.Server.Channel = a.AckCount > 0, a.AckCount > 0, a.AckCount, nil
 	case Mark:
 		m.mark(i, a)
 	case Open:
 		m.open(i, a)
-	case Admit, WriteRecord:
+	case Admit:
+		peer := m.instance(a.Peer).Agent
+		s.LockedOut = slices.DeleteFunc(s.LockedOut, func(in string) bool { return in == peer.Incarnation })
+	case WriteRecord:
 	}
 }
 
@@ -174,7 +239,10 @@ func (m *model) mark(p *Instance, a Action) {
 	acks := int32(0)
 	for n := range m.instances {
 		s := m.instances[n].Agent
-		if s.Server != nil && s.Server.Channel != nil && s.Server.Channel.Host == p.IP {
+		if s != nil && s.Server != nil && s.Server.Channel != nil && s.Server.Channel.Host == p.IP && s.Server.Channel.Receiver == receiverConnected {
+			if marker == s.Awaiting {
+				s.Awaiting, s.Unvouched = "", ""
+			}
 			s.Server.Received += "," + marker
 			s.Server.GTIDExecuted = s.Server.Received
 			if s.Server.ReplicaSemiSync {
@@ -193,7 +261,7 @@ func (m *model) mark(p *Instance, a Action) {
 
 func (m *model) open(i *Instance, a Action) {
 	m.t.Helper()
-	i.Agent.Server.OfflineMode = false
+	i.Agent.Server.OfflineMode, i.Agent.Closed = false, nil
 	if a.Record.Primary.Incarnation != i.Agent.Incarnation {
 		return
 	}
@@ -213,15 +281,19 @@ func (m *model) check() {
 			continue
 		}
 		s := i.Agent.Server
-		if s.ReplicaSemiSync && !IsVoter(m.record, i.Agent.Incarnation) {
+		if s.ReplicaSemiSync && !IsVoter(m.record, i.Agent.Incarnation) && !m.lockedOut(i.Agent.Incarnation) {
 			m.t.Fatalf("%s acknowledges and is no voter", i.Name)
 		}
 		if s.SuperReadOnly {
 			continue
 		}
 		open++
-		if voters := len(m.record.LastOpened.Voters); s.AckCount < AckCount(voters) {
-			m.t.Fatalf("%s is open with k=%d and %d voters", i.Name, s.AckCount, voters)
+		least := m.record.LastOpened.AckCount
+		if m.record.Pending != nil {
+			least = min(least, m.record.Pending.AckCount)
+		}
+		if s.AckCount < least {
+			m.t.Fatalf("%s is open with k=%d instead of %d", i.Name, s.AckCount, least)
 		}
 	}
 	if open > 1 {
@@ -229,9 +301,110 @@ func (m *model) check() {
 	}
 }
 
-// crash ends mysqld of an instance.
+// promise persists a record, and fences when it takes the lead from the primary known before.
+func (m *model) promise(i *Instance, r *Record) {
+	s := i.Agent
+	takes := r.Primary == nil || r.Primary.Incarnation != s.Incarnation &&
+		(s.Record == nil || s.Record.Primary == nil || s.Record.Primary.Incarnation != r.Primary.Incarnation)
+	s.PromisedEpoch, s.PromisedClaim, s.Record = r.Epoch, r.Claim, r
+	if !takes || s.Server == nil {
+		return
+	}
+	fence := &api.Fence{Epoch: r.Epoch, Claim: r.Claim}
+	switch {
+	case s.Server.SourceSemiSync && s.Closed == nil:
+		m.crash(i.Name)
+		s.NeedsReturn, fence.Killed = true, true
+	case s.Server.SourceSemiSync:
+		s.Server.SourceSemiSync, s.Server.SourceActive = false, false
+		fence.Spared, fence.Received = true, s.Server.GTIDExecuted
+	default:
+		if s.Server.Channel != nil {
+			s.Server.Channel.Receiver = receiverStopped
+		}
+		fence.Received = s.Server.Received
+	}
+	s.Fence = fence
+}
+
+// comeBack cuts off what the instance holds beyond the history it is given, and takes its vote until it has shown more.
+func (m *model) comeBack(i *Instance, history string) {
+	s := i.Agent
+	if s.NeedsReturn {
+		s.NeedsReturn, s.Unvouched = false, "it was rewound"
+		m.volumes[i.Name] = intersection(m.t, m.volumes[i.Name], history)
+		return
+	}
+	if extra := missing(m.t, s.Server.GTIDExecuted, history); extra != "" {
+		s.Diverged = &api.Divergence{GTIDs: extra}
+		return
+	}
+	s.Server.Received, s.Server.Channel, s.Unvouched = s.Server.GTIDExecuted, nil, "its relay log was dropped"
+}
+
+func union(t *testing.T, a, b string) string { return parsed(t, a).Union(parsed(t, b)).String() }
+
+func intersection(t *testing.T, a, b string) string {
+	return parsed(t, a).Intersect(parsed(t, b)).String()
+}
+
+// missing is what a holds and b does not, markers left out.
+func missing(t *testing.T, a, b string) string {
+	return parsed(t, a).Subtract(parsed(t, b)).WithoutTagPrefix(gtid.MarkerTagPrefix).String()
+}
+
+func parsed(t *testing.T, text string) gtid.Set {
+	t.Helper()
+	set, err := gtid.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+// write1 commits n transactions on a primary that only one of its replicas receives.
+func (m *model) write1(primary, replica string, n int) {
+	line := fmt.Sprintf("%s:1-%d", m.instance(primary).Agent.Server.ServerUUID, m.writes+n)
+	for _, name := range []string{primary, replica} {
+		s := m.instance(name).Agent.Server
+		s.Received = union(m.t, s.Received, line)
+	}
+	s := m.instance(primary).Agent.Server
+	s.GTIDExecuted = s.Received
+}
+
+// leader is the primary of the record, "" while none is chosen.
+func (m *model) leader() string {
+	if m.record.Primary == nil {
+		return ""
+	}
+	return m.record.Primary.Name
+}
+
+// lose makes an instance silent for longer than any detection time, and cuts its followers off from it.
+func (m *model) lose(name string) *api.Status {
+	i := m.instance(name)
+	was := i.Agent
+	i.Agent, i.Cause, i.Silent = nil, "its agent is silent", time.Minute
+	for n := range m.instances {
+		s := m.instances[n].Agent
+		if s != nil && s.Server != nil && s.Server.Channel != nil && s.Server.Channel.Host == i.IP {
+			s.Server.Channel.QuietMillis = 60000
+		}
+	}
+	return was
+}
+
+// lockedOut reports whether a primary keeps an incarnation from acknowledging.
+func (m *model) lockedOut(incarnation string) bool {
+	return slices.ContainsFunc(m.instances, func(i Instance) bool { return i.Agent != nil && slices.Contains(i.Agent.LockedOut, incarnation) })
+}
+
+// crash ends mysqld of an instance. One that led must be compared before it starts under another primary.
 func (m *model) crash(name string) {
 	s := m.instance(name).Agent
+	s.NeedsReturn = s.Server.SourceSemiSync
+	s.Fence, s.Closed, s.LockedOut = nil, nil, nil
 	m.volumes[name] = s.Server.Received
 	s.Mysqld, s.Server, s.Marker, s.StateCounter = api.MysqldDown, nil, nil, s.StateCounter+1
 }

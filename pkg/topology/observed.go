@@ -4,6 +4,8 @@
 package topology
 
 import (
+	"time"
+
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 )
@@ -21,6 +23,24 @@ type Configuration = v1beta1.Configuration
 type Desired struct {
 	// Replicas is the number of instances, 1 to 9.
 	Replicas int32
+	// Detection is how long a primary must be silent or stalled before it is suspected.
+	Detection time.Duration
+	// RemoveAbsent is how long a voter may be away before it loses its vote.
+	RemoveAbsent time.Duration
+	// Manual: a lost primary is not replaced by itself.
+	Manual bool
+	// Switchover is the request that is not done yet, or nil.
+	Switchover *Switchover
+	// Fenced names the instances whose mysqld is to be down.
+	Fenced []string
+	// AcceptLoss names the instances without which a takeover may go on.
+	AcceptLoss []string
+}
+
+// Switchover is a request for another primary.
+type Switchover struct {
+	// Target is the name of the wanted primary; "" for any.
+	Target string
 }
 
 // Observed is one observation of a cluster. Decide does not change it.
@@ -36,6 +56,10 @@ type Observed struct {
 	FreshUUID  string
 	// Instances by ordinal; one for each ordinal below the larger of the wanted number and what exists.
 	Instances []Instance
+	// Floor is the highest gtid_executed that the last opened primary reported while it was open; "" when none is known.
+	Floor string
+	// OwnLog: the last opened primary said that acknowledged writes may exist on its volume alone.
+	OwnLog bool
 }
 
 // Instance is what is known of one instance.
@@ -54,6 +78,14 @@ type Instance struct {
 	// Agent is the agent's newest status, or nil when it is not known; Cause then says why, for people.
 	Agent *api.Status
 	Cause string
+	// Silent is how long the agent has not been heard; 0 while Agent is known.
+	Silent time.Duration
+	// Gone: the Pod does not exist.
+	Gone bool
+	// Away is how long a voter has not been connected to the primary; 0 while it is, or when that is not known.
+	Away time.Duration
+	// Unanswered is how long mysqld has been running without answering its agent; 0 when it answers or does not run.
+	Unanswered time.Duration
 }
 
 // running reports whether mysqld answered in the last status.

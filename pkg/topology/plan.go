@@ -24,6 +24,13 @@ const (
 	Lead        ActionKind = "Lead"        // switch the source side of semi-sync on with Action.AckCount
 	Mark        ActionKind = "Mark"        // commit a marker
 	Open        ActionKind = "Open"        // serve in the role the record gives
+	Apply       ActionKind = "Apply"       // apply everything received, without clients and without a receiver
+	Close       ActionKind = "Close"       // close an open primary for a switchover
+	Stop        ActionKind = "Stop"        // end mysqld
+	LockOut     ActionKind = "LockOut"     // take the right to acknowledge from Action.Members, on the primary
+	Return      ActionKind = "Return"      // reconcile with the open primary's history, Action.Executed
+	Await       ActionKind = "Await"       // give the vote back once the marker of Action.Attempt has come
+	Discard     ActionKind = "Discard"     // empty the volume of an instance that is no voter
 )
 
 // Action is one thing to do.
@@ -41,8 +48,14 @@ type Action struct {
 	Ack api.Acknowledge
 	// AckCount of a Lead.
 	AckCount int32
-	// Attempt of a Mark; never used twice.
+	// Attempt of a Mark, or of the marker an Await waits for; never used twice.
 	Attempt int64
+	// Members are the incarnations a LockOut keeps out.
+	Members []string
+	// Executed is gtid_executed of the open primary, for a Return and a Discard.
+	Executed string
+	// Duration a Close may last.
+	Duration time.Duration
 }
 
 // Rule names the rule a plan follows; programs may rely on it.
@@ -65,6 +78,12 @@ const (
 	RuleFill          Rule = "Fill"          // instances are being cloned or catch up
 	RuleRejoin        Rule = "Rejoin"        // a voter is being started or connected again
 	RuleSteady        Rule = "Steady"        // everything is as wanted
+	RuleFailover      Rule = "Failover"      // a lost primary is being replaced
+	RuleSwitchover    Rule = "Switchover"    // the primary hands over
+	RuleChoose        Rule = "Choose"        // the new primary is chosen from those that promised
+	RuleShrink        Rule = "Shrink"        // an instance loses its vote
+	RuleReconcile     Rule = "Reconcile"     // an instance is brought back to the history of the primary
+	RuleStop          Rule = "Stop"          // the primary stops without a successor
 )
 
 // Decision says in words what a plan does and what it waits for.
@@ -82,6 +101,8 @@ type Plan struct {
 	Actions  []Action
 	// Requeue is when to look again although nothing was reported; 0 means no need.
 	Requeue time.Duration
+	// Refused says which check a request for a switchover failed; "" when there is none or it passed.
+	Refused string
 }
 
 // wait makes a plan that does nothing.

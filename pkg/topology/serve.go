@@ -5,44 +5,94 @@ package topology
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
-	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql/gtid"
 )
 
-// serve keeps an opened epoch at work: the primary open, the voters following, the learners coming.
+// serve keeps an opened epoch at work: the primary open, the voters following, the learners coming. A primary that is
+// lost is replaced if that is safe; one that is to go hands over first.
 func serve(want Desired, seen Observed) Plan {
 	r := seen.Record
 	p := seen.holder(*r.Primary)
-	if p == nil || p.Stopping {
-		return wait(RuleHold, fmt.Sprintf("%s, the primary of epoch %d, does not answer", r.Primary.Name, r.Epoch),
-			describe(seen.find(r.Primary.Name), *r.Primary))
+	if suspected := suspicion(want, seen); suspected != "" {
+		plan, begun := failover(want, seen, suspected)
+		if begun {
+			return plan
+		}
+		if p == nil {
+			plan.Actions = append(showRecord(seen), startAll(want, seen)...)
+			return plan
+		}
 	}
+	if p == nil {
+		return Plan{
+			Decision: Decision{RuleHold, fmt.Sprintf("%s, the primary of epoch %d, does not answer", r.Primary.Name, r.Epoch), describe(seen.find(r.Primary.Name), *r.Primary)},
+			Actions:  append(showRecord(seen), startAll(want, seen)...), Requeue: lookAgain,
+		}
+	}
+	if wantsSwitchover(want, p) {
+		return handOver(want, seen, p)
+	}
+	return serveOn(want, seen, p)
+}
+
+// handOver hands over from a primary that runs, or lets one that does not run go.
+func handOver(want Desired, seen Observed, p *Instance) Plan {
+	if p.running() && (!p.closed() || p.Agent.Closed != nil) {
+		return switchover(want, seen, p)
+	}
+	if leaves(want, p) {
+		return cannotSwitch(want, seen, p, p.Name+" is not open")
+	}
+	return serveOn(want, seen, p)
+}
+
+// serveOn goes on with the primary there is.
+func serveOn(want Desired, seen Observed, p *Instance) Plan {
 	if !p.running() || p.closed() {
-		return reopen(seen, p)
+		return reopen(want, seen, p)
 	}
-	actions := append(showRecord(seen), followers(seen, p)...)
+	shown := showRecord(seen)
+	actions := append(shown, stopFenced(want, seen, p)...)
+	reconciling, returning := reconcile(seen, p)
+	actions = append(append(actions, reconciling...), followers(want, seen, p)...)
+	if plan := change(want, seen, p); plan != nil && len(shown) == 0 {
+		return *plan
+	}
 	if joiner := readyLearner(want, seen, p); joiner != nil && len(actions) == 0 {
-		return grow(seen, joiner)
+		return grow(want, seen, joiner, p)
 	}
 	fill, waiting := learners(want, seen, p)
-	return Plan{Decision: judge(want, seen, waiting), Actions: append(actions, fill...), Requeue: lookAgain}
+	return Plan{Decision: judge(want, seen, returning, waiting), Actions: append(actions, fill...), Requeue: lookAgain}
+}
+
+// stopFenced stops mysqld of the instances that a person wants down.
+func stopFenced(want Desired, seen Observed, p *Instance) []Action {
+	var actions []Action
+	for n := range seen.Instances {
+		i := &seen.Instances[n]
+		if i != p && i.Agent != nil && i.Agent.Mysqld == api.MysqldRunning && slices.Contains(want.Fenced, i.Name) && knows(i, seen.Record) {
+			actions = append(actions, Action{Kind: Stop, Instance: i.Name, Record: seen.Record})
+		}
+	}
+	return actions
 }
 
 // reopen proves a primary that is closed, for whatever reason, with a fresh marker in its own epoch. If a later epoch
 // has taken its voters away, the marker is never acknowledged and it stays closed.
-func reopen(seen Observed, p *Instance) Plan {
+func reopen(want Desired, seen Observed, p *Instance) Plan {
 	r := seen.Record
 	actions := showRecord(seen)
 	if !p.running() {
-		return starting(RuleReopen, seen, p, actions)
+		return starting(RuleReopen, want, seen, p, actions)
 	}
 	if behind := ahead(seen, p); len(behind) > 0 {
 		return lacking(p, actions, behind)
 	}
-	if stage, waitingFor := prepare(seen, p, target(r)); len(stage) > 0 || waitingFor != "" {
+	if stage, waitingFor := prepare(want, seen, p, target(r)); len(stage) > 0 || waitingFor != "" {
 		return Plan{
 			Decision: Decision{RuleReopen, fmt.Sprintf("%s opens again in epoch %d", p.Name, r.Epoch), waitingFor},
 			Actions:  append(actions, stage...), Requeue: lookAgain,
@@ -57,21 +107,26 @@ func reopen(seen Observed, p *Instance) Plan {
 		Decision: Decision{RuleOpen, fmt.Sprintf("%s opens for clients in epoch %d", p.Name, r.Epoch), p.Name},
 		Actions:  actions, Requeue: lookAgain,
 	}
-	if knows(p, r) {
-		plan.Actions = append(plan.Actions, Action{Kind: Open, Instance: p.Name, Record: r})
+	if sworn(p, r) { // the command carries the record: it needs not be shown first
+		plan.Actions = append(withoutPromise(plan.Actions, p.Name), Action{Kind: Open, Instance: p.Name, Record: r})
 	}
 	return plan
 }
 
+// withoutPromise drops the Promise of an instance that gets a command which carries the record anyway.
+func withoutPromise(actions []Action, instance string) []Action {
+	return slices.DeleteFunc(actions, func(a Action) bool { return a.Kind == Promise && a.Instance == instance })
+}
+
 // followers keeps every voter but the primary following and serving reads.
-func followers(seen Observed, p *Instance) []Action {
+func followers(want Desired, seen Observed, p *Instance) []Action {
 	var actions []Action
 	for _, v := range seen.Record.LastOpened.Voters {
 		i := seen.holder(v)
-		if i == nil || i == p {
+		if i == nil || i == p || !knows(i, seen.Record) {
 			continue
 		}
-		follow, ready := following(seen, i, p, api.AckOn)
+		follow, ready := following(want, seen, i, p, api.AckOn)
 		if len(follow) > 0 && i.running() && i.Agent.Server.Channel != nil && turnedAway(i.Agent.Server.Channel) {
 			actions = append(actions, Action{Kind: Admit, Instance: p.Name, Peer: i.Name, Record: seen.Record})
 		}
@@ -95,7 +150,7 @@ func caughtUp(i *Instance) bool {
 
 // readyLearner returns the learner of the lowest ordinal that can become a voter now, or nil.
 func readyLearner(want Desired, seen Observed, p *Instance) *Instance {
-	if !enoughConnected(seen, p) {
+	if !enoughConnected(seen, p) && swapped(want, seen, p) == "" {
 		return nil
 	}
 	for n := range seen.Instances {
@@ -158,14 +213,27 @@ func servesAll(seen Observed, i *Instance) bool {
 	return true
 }
 
-// grow makes a learner a voter, in an epoch of its own.
-func grow(seen Observed, joiner *Instance) Plan {
-	next := seen.Record.DeepCopy()
-	voters := sortedByOrdinal(append(next.LastOpened.Voters, member(joiner)))
-	next.Epoch++
-	next.Phase, next.Claim = v1beta1.RecordChosen, seen.FreshClaim
-	next.Pending = &Configuration{Voters: voters, AckCount: AckCount(len(voters))}
+// grow makes a learner a voter, in an epoch of its own. Of two voters one whose volume was lost is replaced by it: the
+// other alone can acknowledge nothing, so nothing is acknowledged meanwhile.
+func grow(want Desired, seen Observed, joiner, p *Instance) Plan {
+	lost := swapped(want, seen, p)
+	kept := slices.DeleteFunc(slices.Clone(seen.Record.LastOpened.Voters), func(m Member) bool { return m.Incarnation == lost })
+	voters := sortedByOrdinal(append(kept, member(joiner)))
+	next := pending(seen, Configuration{Voters: voters, AckCount: AckCount(len(voters))})
 	return write(RuleGrow, fmt.Sprintf("%s becomes a voter in epoch %d", joiner.Name, next.Epoch), next)
+}
+
+// swapped returns the one of two voters whose data was lost, "" when there is none.
+func swapped(want Desired, seen Observed, p *Instance) string {
+	if len(seen.Record.LastOpened.Voters) > minVoters {
+		return ""
+	}
+	for _, v := range seen.Record.LastOpened.Voters {
+		if why := unfit(want, seen, v, p); why != "" && why != absent {
+			return v.Incarnation
+		}
+	}
+	return ""
 }
 
 // learners says what brings the instances that do not vote yet forward, and what each of them waits for.
@@ -176,7 +244,7 @@ func learners(want Desired, seen Observed, p *Instance) (actions []Action, waiti
 		if i.Ordinal >= want.Replicas || IsVoter(seen.Record, i.incarnation()) {
 			continue
 		}
-		step, waitingFor := advance(seen, i, p, busy)
+		step, waitingFor := advance(want, seen, i, p, busy)
 		actions = append(actions, step...)
 		waiting = append(waiting, waitingFor)
 	}
@@ -184,7 +252,7 @@ func learners(want Desired, seen Observed, p *Instance) (actions []Action, waiti
 }
 
 // advance says what brings one learner forward. It may take a donor, which it then marks busy.
-func advance(seen Observed, i, p *Instance, busy map[string]bool) (actions []Action, waitingFor string) {
+func advance(want Desired, seen Observed, i, p *Instance, busy map[string]bool) (actions []Action, waitingFor string) {
 	if i.Agent == nil || i.Stopping || !i.Configured || !knows(i, seen.Record) || !knows(p, seen.Record) {
 		return nil, describe(i, Member{Name: i.Name})
 	}
@@ -194,7 +262,7 @@ func advance(seen Observed, i, p *Instance, busy map[string]bool) (actions []Act
 	case api.VolumeFilling:
 		return nil, describeTask(i)
 	case api.VolumeReady:
-		return attach(seen, i, p)
+		return attach(want, seen, i, p)
 	default:
 		return nil, describe(i, Member{Name: i.Name})
 	}
@@ -202,7 +270,7 @@ func advance(seen Observed, i, p *Instance, busy map[string]bool) (actions []Act
 
 // fillFrom clones an empty instance from a donor that is free: a replica if there is one, else the primary.
 func fillFrom(seen Observed, i, p *Instance, busy map[string]bool) (actions []Action, waitingFor string) {
-	if held := lostVoter(seen, i); held != "" {
+	if held := lostVoter(seen, i); held != "" && len(seen.Record.LastOpened.Voters) > minVoters {
 		return nil, held
 	}
 	donor := pickDonor(seen, p, busy)
@@ -248,31 +316,43 @@ func donorsAtWork(seen Observed) map[string]bool {
 	return busy
 }
 
-// attach starts a filled learner and lets it follow, if it holds nothing the primary lacks.
-func attach(seen Observed, i, p *Instance) (actions []Action, waitingFor string) {
-	if i.Agent.Mysqld == api.MysqldDown {
-		return []Action{{Kind: Start, Instance: i.Name, Record: seen.Record}}, i.Name + ": mysqld to start"
-	}
-	if !i.running() {
+// attach starts a filled learner and lets it follow, if it holds nothing the primary lacks. What holds more is compared
+// first, and if that cannot be undone filled anew.
+func attach(want Desired, seen Observed, i, p *Instance) (actions []Action, waitingFor string) {
+	r := seen.Record
+	switch {
+	case i.Agent.Diverged != nil:
+		return []Action{{Kind: Discard, Instance: i.Name, Record: r, Executed: history(p)}},
+			fmt.Sprintf("%s: to be cloned again; it had executed %s, which no primary has", i.Name, i.Agent.Diverged.GTIDs)
+	case i.Agent.NeedsReturn && i.Agent.Mysqld == api.MysqldDown:
+		return []Action{{Kind: Return, Instance: i.Name, Record: r, Executed: history(p)}}, i.Name + ": to be compared with " + p.Name
+	case startable(want, seen, i):
+		return []Action{{Kind: Start, Instance: i.Name, Record: r}}, i.Name + ": mysqld to start"
+	case !i.running():
 		return nil, describe(i, Member{Name: i.Name})
-	}
-	if follows(i, p, api.AckOff) {
+	case follows(i, p, api.AckOff):
 		return nil, fmt.Sprintf("%s: to catch up with %s%s", i.Name, p.Name, parenthesis(channelTrouble(i)))
-	}
-	if i.Agent.Server.Channel == nil && !covered(i, p) {
+	case !within(i, p) && belongs(seen, i):
+		return []Action{{Kind: Return, Instance: i.Name, Record: r, Executed: history(p)}}, i.Name + ": to be compared with " + p.Name
+	case !within(i, p):
 		return nil, i.Name + ": its volume holds transactions that the primary does not have"
 	}
-	return []Action{
-		{Kind: Admit, Instance: p.Name, Peer: i.Name, Record: seen.Record},
-		{Kind: Follow, Instance: i.Name, Peer: p.Name, Address: p.IP, Record: seen.Record, Ack: api.AckOff},
-	}, fmt.Sprintf("%s: to connect to %s", i.Name, p.Name)
+	follow := Action{Kind: Follow, Instance: i.Name, Peer: p.Name, Address: p.IP, Record: r, Ack: api.AckOff}
+	if i.Agent.Server.ReplicaSemiSync {
+		return []Action{follow}, i.Name + ": to give up its vote" // only then its account lets it in again
+	}
+	return []Action{{Kind: Admit, Instance: p.Name, Peer: i.Name, Record: r}, follow}, fmt.Sprintf("%s: to connect to %s", i.Name, p.Name)
 }
 
-// covered reports whether p executed everything i has.
-func covered(i, p *Instance) bool {
-	mine, errMine := gtid.Parse(i.Agent.Server.Received)
-	theirs, errTheirs := gtid.Parse(p.Agent.Server.GTIDExecuted)
-	return errMine == nil && errTheirs == nil && theirs.Contains(mine)
+// belongs reports whether the data of an instance are of this cluster: they hold one of its markers.
+func belongs(seen Observed, i *Instance) bool {
+	set, err := gtid.Parse(i.Agent.Server.Received)
+	return err == nil && set.HighestMarkerEpoch(seen.Record.ClusterUUID) > 0
+}
+
+// history is the history of an open primary for a comparison that is made later: all it has executed, and all it will.
+func history(p *Instance) string {
+	return fmt.Sprintf("%s,%s:1-%d", p.Agent.Server.GTIDExecuted, p.Agent.Server.ServerUUID, int64(gtid.MaxNumber))
 }
 
 // channelTrouble returns what the channel complains about.
@@ -289,7 +369,7 @@ func channelTrouble(i *Instance) string {
 }
 
 // judge names the state of a serving cluster: growing, missing somebody, or as wanted.
-func judge(want Desired, seen Observed, waiting []string) Decision {
+func judge(want Desired, seen Observed, returning, waiting []string) Decision {
 	var missing []string
 	p := seen.holder(*seen.Record.Primary)
 	for _, v := range seen.Record.LastOpened.Voters {
@@ -300,6 +380,8 @@ func judge(want Desired, seen Observed, waiting []string) Decision {
 		missing = append(missing, describe(seen.find(v.Name), v))
 	}
 	switch {
+	case len(returning) > 0:
+		return Decision{RuleReconcile, "an instance comes back", strings.Join(append(returning, missing...), "; ")}
 	case len(missing) > 0:
 		return Decision{RuleRejoin, "a voter is away", strings.Join(missing, "; ")}
 	case len(waiting) > 0:

@@ -36,6 +36,12 @@ var rulesElsewhere = map[string]string{
 	"Hold":          "needs a primary that is gone",
 	"Reopen":        "needs a primary that was stopped",
 	"Rejoin":        "needs a replica that was stopped",
+	"Failover":      "needs a primary that was lost",
+	"Switchover":    "needs a primary that hands over",
+	"Choose":        "needs a primary that was lost or hands over",
+	"Shrink":        "needs a replica that stays away",
+	"Reconcile":     "needs an instance that left the history of the primary",
+	"Stop":          "needs a primary that is stopped without a successor",
 }
 
 // killWithin is how long a cluster may take to become healthy although its controllers are killed.

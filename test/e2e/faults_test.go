@@ -14,6 +14,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/test/e2e/world"
 )
 
@@ -44,13 +45,16 @@ func (f *fixture) agentKilled(t *testing.T) {
 	f.converged(t, "agent_killed", h)
 }
 
+// primaryKilled: another instance leads at once, and the old primary follows it with the data it has.
 func (f *fixture) primaryKilled(t *testing.T) {
-	primary, _ := f.pods(t)
+	before := f.healthy(t)
+	primary := before.Status.Primary
 	server := must(f.Mysqld(t.Context(), f.namespace, primary))(t)
 	w := f.begin(t, "primary_killed")
 	if err := server.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	f.transition(t, before, v1beta1.TransitionFailover)
 	f.Eventually(t, f.namespace, "mysqld to be started again", 60*time.Second, func(ctx context.Context) error {
 		next, err := f.Mysqld(ctx, f.namespace, primary)
 		if err == nil && next == server {
@@ -61,6 +65,7 @@ func (f *fixture) primaryKilled(t *testing.T) {
 	f.acknowledged(t, w, 50)
 	h := w.Stop()
 	f.Healthy(t, f.namespace, f.name)
+	f.sameData(t, before)
 	f.converged(t, "primary_killed", h)
 }
 
@@ -202,29 +207,54 @@ func (f *fixture) same(t *testing.T, before map[string]world.Process) {
 	}
 }
 
-// drained: with stock kubectl, under the PodDisruptionBudget. A volume of the local cluster stays on its node, so an
-// instance comes back when its node is uncordoned.
+// drained: with stock kubectl, under the PodDisruptionBudget. A primary hands over before it goes. A volume of the local
+// cluster stays on its node, so an instance comes back when its node is uncordoned.
 func (f *fixture) drained(t *testing.T) {
 	nodes := must(f.Kubernetes.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{}))(t)
+	first := f.healthy(t)
 	w := f.begin(t, "drained")
 	for _, node := range nodes.Items {
-		t.Cleanup(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-			defer cancel()
-			_, _ = f.Kubectl(ctx, "uncordon", node.Name)
-		})
-		began := time.Now()
-		printed, err := f.Kubectl(t.Context(), "drain", node.Name, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=180s")
-		if err != nil {
-			f.Fatal(t, f.namespace, "draining %s: %v", node.Name, err)
-		}
-		t.Logf("drained %s in %s: %s", node.Name, time.Since(began).Round(100*time.Millisecond), lastLine(printed))
-		must(f.Kubectl(t.Context(), "uncordon", node.Name))(t)
-		f.Healthy(t, f.namespace, f.name)
+		f.drain(t, node.Name)
 	}
 	f.acknowledged(t, w, 20)
 	h := w.Stop()
+	if h.LongestGap > longestSwitch {
+		t.Errorf("writes stood still for %s while nodes were drained", h.LongestGap)
+	}
+	f.sameData(t, first)
 	f.converged(t, "drained", h)
+}
+
+// drain empties one node and waits until the cluster is healthy after its return.
+func (f *fixture) drain(t *testing.T, node string) {
+	t.Helper()
+	before := f.healthy(t)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		_, _ = f.Kubectl(ctx, "uncordon", node)
+	})
+	began := time.Now()
+	printed, err := f.Kubectl(t.Context(), "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=180s")
+	if err != nil {
+		f.Fatal(t, f.namespace, "draining %s: %v", node, err)
+	}
+	t.Logf("drained %s in %s: %s", node, time.Since(began).Round(100*time.Millisecond), lastLine(printed))
+	if nodeOf(before) == node {
+		f.transition(t, before, v1beta1.TransitionSwitchover)
+	}
+	must(f.Kubectl(t.Context(), "uncordon", node))(t)
+	f.Healthy(t, f.namespace, f.name)
+}
+
+// nodeOf the primary.
+func nodeOf(cluster *v1beta1.MySQLCluster) string {
+	for _, i := range cluster.Status.Instances {
+		if i.Name == cluster.Status.Primary {
+			return i.Node
+		}
+	}
+	return ""
 }
 
 func lastLine(text string) string {

@@ -63,6 +63,8 @@ func NewInstance(t testing.TB, lab *Lab, name string) *Instance {
 		DataRoot: filepath.Join(dir, "data"), RunDir: filepath.Join(dir, "run"),
 		Port: freePort(t), AdminPort: freePort(t), PollInterval: 200 * time.Millisecond, TaskRetry: 100 * time.Millisecond,
 		SlowLog: &i.SlowLog, TimeZones: lab.timeZones,
+		// The tests are the coordinator, and seldom listen: an agent must not think that it is alone.
+		ResumeAfter: time.Hour,
 	}
 	t.Cleanup(i.destroy)
 	return i
@@ -114,6 +116,19 @@ func (i *Instance) StartSupervisor() {
 func (i *Instance) Signal(sig os.Signal) {
 	i.t.Helper()
 	must(i.t, i.supervisor.Process.Signal(sig))
+}
+
+// SignalServer sends a signal to mysqld, which must run.
+func (i *Instance) SignalServer(sig unix.Signal) {
+	i.t.Helper()
+	for _, pid := range i.children() {
+		command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && strings.Contains(string(command), i.Conf.ServerSocket()) {
+			must(i.t, unix.Kill(pid, sig))
+			return
+		}
+	}
+	i.t.Fatalf("%s: mysqld does not run", i.Name)
 }
 
 // AwaitSupervisor waits until the supervisor has exited.

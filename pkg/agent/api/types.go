@@ -40,6 +40,13 @@ const (
 	CommandOpen          CommandName = "open"            // OpenRequest
 	CommandEnsureAccount CommandName = "ensure-account"  // EnsureAccountRequest
 	CommandFollow        CommandName = "follow"          // FollowRequest
+	CommandApply         CommandName = "apply"           // ApplyRequest
+	CommandClose         CommandName = "close"           // CloseRequest
+	CommandStop          CommandName = "stop"            // StopRequest
+	CommandLockOut       CommandName = "lock-out"        // LockOutRequest
+	CommandReturn        CommandName = "return"          // ReturnRequest
+	CommandAwait         CommandName = "await"           // AwaitRequest
+	CommandDiscard       CommandName = "discard"         // DiscardRequest
 )
 
 // Envelope is part of every command.
@@ -125,6 +132,10 @@ type Source struct {
 type StartRequest struct{ Envelope }
 
 // PromiseRequest makes the agent persist the epoch and the record before it answers. A promise is never undone.
+//
+// A record that takes the lead from the primary this instance was last shown, because it names another or none yet
+// (phase Claimed), also fences it: a replica's receiver is stopped, and only when that is verified is Recv read; a mysqld
+// that led is killed unless it can be spared (CloseRequest). The result is Status.Fence.
 type PromiseRequest struct {
 	Envelope
 	Record v1beta1.ReplicationRecord `json:"record"`
@@ -187,6 +198,62 @@ type FollowRequest struct {
 	Record v1beta1.ReplicationRecord `json:"record"`
 	Source Source                    `json:"source"`
 	Ack    Acknowledge               `json:"ack"`
+}
+
+// ApplyRequest makes the candidate of the record apply everything it has received: clients and their locks go
+// (offline_mode on, sessions killed), the applier runs, the receiver stays stopped. How far it is shows in Status.Server.
+type ApplyRequest struct {
+	Envelope
+	Record v1beta1.ReplicationRecord `json:"record"`
+}
+
+// CloseRequest closes an open primary for a switchover, without an epoch of its own: no client is left, nothing waits,
+// nothing more is committed. The result is Status.Closed. If that cannot be had within half of DurationMillis everything
+// is undone and Status.Closed.Error says why. Without a higher promise the agent opens the primary again by itself when
+// DurationMillis, 1000 to 60000, have passed.
+type CloseRequest struct {
+	Envelope
+	Record         v1beta1.ReplicationRecord `json:"record"`
+	DurationMillis int64                     `json:"durationMillis"`
+}
+
+// StopRequest ends mysqld as the end of the Pod would: cleanly if nobody can be waiting for an acknowledgement, else with
+// SIGKILL. It is allowed while the Pod is terminating.
+type StopRequest struct{ Envelope }
+
+// LockOutRequest takes the right to acknowledge away from incarnations that leave the voters, on the primary and without
+// their cooperation: their accounts are locked (not logged, so that it waits for nobody), their dump threads are ended
+// and seen gone for three seconds. Status.LockedOut names who is out.
+type LockOutRequest struct {
+	Envelope
+	Record  v1beta1.ReplicationRecord `json:"record"`
+	Members []string                  `json:"members"`
+}
+
+// ReturnRequest reconciles an instance with the history of an open primary that is not itself. The record is Opened, and
+// Executed is gtid_executed of its primary, read after it was opened. What the instance holds beyond it was never
+// acknowledged: a tail of the last binary log is cut off while mysqld is down, an unapplied relay log is dropped, both
+// kept in quarantine. What cannot be undone so is published in Status.Diverged.
+type ReturnRequest struct {
+	Envelope
+	Record   v1beta1.ReplicationRecord `json:"record"`
+	Executed string                    `json:"executed"`
+}
+
+// AwaitRequest begins to give a voter its vote back: it is connected to the open primary, which has not yet begun the
+// marker GTID. When gtid_executed contains it, nothing acknowledged is missing below it.
+type AwaitRequest struct {
+	Envelope
+	Record v1beta1.ReplicationRecord `json:"record"`
+	GTID   string                    `json:"gtid"`
+}
+
+// DiscardRequest empties the volume of an instance that is no voter, so that it can be cloned again. Binary logs with
+// transactions beyond Executed (gtid_executed of the open primary) are kept in quarantine first.
+type DiscardRequest struct {
+	Envelope
+	Record   v1beta1.ReplicationRecord `json:"record"`
+	Executed string                    `json:"executed"`
 }
 
 // Reply is the answer to a command that was accepted.
@@ -282,6 +349,53 @@ type Status struct {
 	// RequiresOwnLog is set once semi-sync ended by itself while the instance was an open primary: acknowledged writes
 	// may exist on this volume alone.
 	RequiresOwnLog bool `json:"requiresOwnLog,omitempty"`
+	// Fence is what the last promise that fenced this instance found; nil once mysqld is another process.
+	Fence *Fence `json:"fence,omitempty"`
+	// Closed is the state of the last CloseRequest; nil once mysqld is another process or was opened again.
+	Closed *Closed `json:"closed,omitempty"`
+	// Unvouched says why the instance has no vote: acknowledged transactions may be missing below what it shows. "" means
+	// that its vote counts.
+	Unvouched string `json:"unvouched,omitempty"`
+	// Awaiting is the marker that will give the vote back; "" when none is awaited.
+	Awaiting string `json:"awaiting,omitempty"`
+	// NeedsReturn: the instance led and did not stop cleanly, so what its binary log holds beyond the new history must be
+	// judged (ReturnRequest) before its mysqld starts under another primary.
+	NeedsReturn bool `json:"needsReturn,omitempty"`
+	// Diverged names what the instance executed that no open primary has; nil when nothing is known of that kind.
+	Diverged *Divergence `json:"diverged,omitempty"`
+	// LockedOut are the incarnations whose right to acknowledge this running primary has taken away.
+	LockedOut []string `json:"lockedOut,omitempty"`
+	// StalledMillis is how long the open primary has not completed the agent's canary, in steps of 250 ms; 0 when it does.
+	StalledMillis int64 `json:"stalledMillis,omitempty"`
+}
+
+// Fence is what an instance held when it was fenced for an epoch. A replica's receiver was stopped and verified to be,
+// before Received was read: it acknowledges nothing to an earlier primary any more.
+type Fence struct {
+	Epoch int64  `json:"epoch"`
+	Claim string `json:"claim"`
+	// Received is Recv, read after the receiver had stopped; "" when Killed.
+	Received string `json:"received,omitempty"`
+	// Killed: the instance led, and its mysqld was killed and reaped.
+	Killed bool `json:"killed,omitempty"`
+	// Spared: the instance led, but was closed with nothing waiting and nothing committed since; it keeps running.
+	Spared bool `json:"spared,omitempty"`
+}
+
+// Closed is how far the closing of a primary for a switchover is.
+type Closed struct {
+	// GTIDExecuted at the end: everything the primary ever committed. "" while sessions are still leaving.
+	GTIDExecuted string `json:"gtidExecuted,omitempty"`
+	// Error says why it was given up; the primary is open again then.
+	Error string `json:"error,omitempty"`
+}
+
+// Divergence is what an instance executed beyond the open primary's history.
+type Divergence struct {
+	// GTIDs in question, as a set.
+	GTIDs string `json:"gtids"`
+	// Quarantine is the path on the volume where their binary log is kept; "" while it is still in place.
+	Quarantine string `json:"quarantine,omitempty"`
 }
 
 // Server is what one mysqld reported, read in one pass.
@@ -326,6 +440,9 @@ type Channel struct {
 	ApplierError  string `json:"applierError,omitempty"`
 	// LagSeconds is the server's Seconds_Behind_Source, or -1 when it is not known.
 	LagSeconds int64 `json:"lagSeconds"`
+	// QuietMillis is how long neither an event nor a heartbeat came from the source, in steps of 250 ms, counted by the
+	// agent; less than 1250 is shown as 0. It goes on while the receiver tries to connect.
+	QuietMillis int64 `json:"quietMillis,omitempty"`
 }
 
 // MarkerState is how far a marker has come.

@@ -40,6 +40,8 @@ type Durable struct {
 	// LedStart is the start of mysqld since which source semi-sync was switched on, or "": as long as that process
 	// lives, a graceful stop could acknowledge writes that no replica has.
 	LedStart string `json:"ledStart,omitempty"`
+	// CleanStart is the start of mysqld that was seen to end cleanly after nothing was left waiting, or "".
+	CleanStart string `json:"cleanStart,omitempty"`
 	// OpenStart is the start of mysqld that was opened, or "", and OpenEpoch the epoch; OpenPrimary says for writes.
 	OpenStart   string `json:"openStart,omitempty"`
 	OpenEpoch   int64  `json:"openEpoch,omitempty"`
@@ -58,6 +60,20 @@ type Durable struct {
 	// RequiresOwnLog is set when semi-sync ended by itself on an open primary: this volume may hold the only copy of
 	// acknowledged writes.
 	RequiresOwnLog bool `json:"requiresOwnLog,omitempty"`
+	// Unvouched says why the instance has no vote, "" when it has. RelayDropped is set once the relay log of that time is
+	// given up, and Awaiting is the marker that gives the vote back, if it comes in epoch AwaitingEpoch.
+	Unvouched     string `json:"unvouched,omitempty"`
+	RelayDropped  bool   `json:"relayDropped,omitempty"`
+	Awaiting      string `json:"awaiting,omitempty"`
+	AwaitingEpoch int64  `json:"awaitingEpoch,omitempty"`
+	// FlushedStart is the last start of mysqld that ended cleanly and whose volume was flushed afterwards, or "".
+	FlushedStart string `json:"flushedStart,omitempty"`
+	// Diverged are the GTIDs that were executed here and that no open primary has, shortened, and DivergedKept where their
+	// binary log is kept.
+	Diverged     string `json:"diverged,omitempty"`
+	DivergedKept string `json:"divergedKept,omitempty"`
+	// Rewound are the GTIDs cut off the binary log, until mysqld was seen without them.
+	Rewound string `json:"rewound,omitempty"`
 }
 
 // File is an open state file.

@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -56,6 +58,8 @@ type Config struct {
 	Workers int
 	// Now is the clock.
 	Now func() time.Time
+	// Decisions is where decisions are kept for people; nil for nowhere.
+	Decisions *Decisions
 }
 
 // Validate reports what is missing or out of range.
@@ -104,8 +108,8 @@ type Controller struct {
 	memories memories
 	fleet    *fleet
 	identity atomic.Pointer[identity]
-	// remarksMu guards what parallel commands write into the memories.
-	remarksMu sync.Mutex
+	// commands are those that are under way; some outlast the sync that sent them.
+	commands sync.WaitGroup
 	// syncHandler is what a worker calls; tests replace it.
 	syncHandler func(ctx context.Context, key cache.ObjectName) (time.Duration, error)
 }
@@ -209,6 +213,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer func() {
 		c.queue.ShutDown()
 		wg.Wait()
+		c.commands.Wait()
 		c.fleet.close()
 	}()
 	logger.Info("Starting the cluster controller", "workers", c.config.Workers)
@@ -264,9 +269,9 @@ func (c *Controller) next(ctx context.Context) bool {
 		c.queue.AddRateLimited(key)
 	default:
 		c.queue.Forget(key)
-		if after > 0 {
-			c.queue.AddAfter(key, after)
-		}
+	}
+	if after > 0 { // after a failure, too: an object that cannot be written must not delay a failover
+		c.queue.AddAfter(key, after)
 	}
 	return true
 }
@@ -277,6 +282,7 @@ func (c *Controller) sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	if apierrors.IsNotFound(err) {
 		c.fleet.listen(ctx, key, nil)
 		c.memories.forget(key)
+		c.config.Decisions.forget(key)
 		return 0, nil
 	}
 	if err != nil {
@@ -306,21 +312,125 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 	settleErr := c.settle(ctx, w)
 	c.observe(w)
 	configured, configureErr := c.configure(ctx, w)
-	plan := topology.Decide(topology.Desired{Replicas: cluster.Spec.Replicas}, w.seen)
-	c.fleet.attend(cache.MetaObjectToName(cluster), plan.Decision.Rule != topology.RuleSteady)
-	klog.FromContext(ctx).V(4).Info("Decided", "cluster", klog.KObj(cluster), "rule", plan.Decision.Rule, "reason", plan.Decision.Reason, "actions", len(plan.Actions))
-	// What was configured moved on and would refuse; its news brings the next sync.
-	plan.Actions = slices.DeleteFunc(plan.Actions, func(a topology.Action) bool { return configured[a.Instance] })
-	w.reading = plan.Decision.Rule == topology.RuleReadVolumes
-	acted, executeErr := c.execute(ctx, w, plan)
+	plan, did, executeErr := c.act(ctx, w, configured)
+	primaryErr := c.syncPrimary(ctx, w)
+	c.concludeTransition(w)
 	out := outcome{decision: plan.Decision}
-	out.pendingPods, out.objects = c.syncChildren(ctx, w)
-	out.objects = errors.Join(credentialsErr, out.objects)
-	publishErr := c.publish(ctx, w, out)
-	if len(configured) > 0 || acted {
-		plan.Requeue = soon
+	if c.objectsDue(w, plan) {
+		out.pendingPods, out.objects = c.syncChildren(ctx, w)
+		w.memory.objects = objectsLook{pending: out.pendingPods, err: out.objects, problem: w.settings.problem, at: c.now()}
+	} else if w.settings.problem == nil {
+		w.settings.problem = w.memory.objects.problem
 	}
-	return plan.Requeue, errors.Join(settleErr, configureErr, executeErr, out.objects, publishErr)
+	out.pendingPods, out.objects = w.memory.objects.pending, errors.Join(credentialsErr, primaryErr, w.memory.objects.err)
+	var publishErr error
+	if c.publishDue(w, plan) {
+		publishErr = c.publish(ctx, w, out)
+	}
+	err = errors.Join(settleErr, configureErr, executeErr, out.objects, publishErr)
+	return w.lookAgain(plan, len(configured) > 0 || did.acted || urgent(plan)), err
+}
+
+// maxRounds bounds how often one sync decides: after a record was written, what follows from it is done at once.
+const maxRounds = 4
+
+// act decides and carries out, again as long as the record moves on.
+func (c *Controller) act(ctx context.Context, w *world, configured map[string]bool) (plan topology.Plan, did effect, err error) {
+	name := cache.MetaObjectToName(w.cluster)
+	for range maxRounds {
+		c.noteRequest(w, c.inquiry(w).ended())
+		want := desired(w)
+		plan = topology.Decide(want, w.seen)
+		c.noteRequest(w, c.inquiry(w).planned(plan))
+		w.memory.history.planned(&w.seen, plan, c.now())
+		c.fleet.attend(name, plan.Decision.Rule != topology.RuleSteady)
+		klog.FromContext(ctx).V(4).Info("Decided", "cluster", name, "rule", plan.Decision.Rule, "reason", plan.Decision.Reason, "actions", len(plan.Actions))
+		if err := c.config.Decisions.note(name, c.now(), want, w.seen, plan); err != nil {
+			utilruntime.HandleErrorWithContext(ctx, err, "Keeping a decision failed", "cluster", name)
+		}
+		// What was configured moved on and would refuse; its news brings the next sync.
+		todo := plan
+		todo.Actions = slices.DeleteFunc(slices.Clone(plan.Actions), func(a topology.Action) bool { return configured[a.Instance] })
+		w.reading = plan.Decision.Rule == topology.RuleReadVolumes
+		done, err := c.execute(ctx, w, todo)
+		did.acted = did.acted || done.acted
+		if err != nil || !done.wrote {
+			return plan, did, err
+		}
+		c.observe(w)
+	}
+	return plan, did, nil
+}
+
+// urgent reports whether clients may be waiting for a plan: objects and words come after it.
+func urgent(plan topology.Plan) bool {
+	switch plan.Decision.Rule {
+	case topology.RuleFailover, topology.RuleSwitchover, topology.RuleChoose, topology.RulePrepare, topology.RuleMark, topology.RuleOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// objectsLook is how a look at the Kubernetes objects ended.
+type objectsLook struct {
+	pending []string
+	err     error
+	problem *invalid
+	at      time.Time
+}
+
+const (
+	// objectsInterval and publishInterval are how often objects are looked at, and words are written, while clients may be
+	// waiting.
+	objectsInterval = time.Second
+	publishInterval = 500 * time.Millisecond
+)
+
+// objectsDue reports whether the Kubernetes objects are to be looked at now.
+func (c *Controller) objectsDue(w *world, plan topology.Plan) bool {
+	return !urgent(plan) || c.now().Sub(w.memory.objects.at) >= objectsInterval
+}
+
+// publishDue reports whether the status is to be written now.
+func (c *Controller) publishDue(w *world, plan topology.Plan) bool {
+	news := (w.memory.request != nil && !reflect.DeepEqual(w.memory.request, w.cluster.Status.LastRequest)) ||
+		(w.memory.history.last != nil && !reflect.DeepEqual(w.memory.history.last, w.cluster.Status.LastTransition))
+	return !urgent(plan) || news || c.now().Sub(w.memory.publishedAt) >= publishInterval
+}
+
+// lookAgain is when to sync again although nothing is reported: soon after something was done, and when a silence has
+// lasted as long as it takes to suspect a primary.
+func (w *world) lookAgain(plan topology.Plan, acted bool) time.Duration {
+	after := plan.Requeue
+	if acted {
+		after = soon
+	}
+	detection := detectionOf(w.cluster)
+	for n := range w.seen.Instances {
+		i := &w.seen.Instances[n]
+		if left := detection - i.Silent + time.Millisecond; i.Agent == nil && left > 0 && (after == 0 || left < after) {
+			after = left
+		}
+	}
+	return after
+}
+
+// concludeTransition keeps and announces a change of the primary whose new primary serves.
+func (c *Controller) concludeTransition(w *world) {
+	history := &w.memory.history
+	made := history.finish(w.seen.Record, w.openedAt())
+	if made == nil && history.now == nil && history.last == nil {
+		made = unseen(w.seen.Record, w.cluster.Status.LastTransition)
+		history.last = made
+	}
+	if made == nil {
+		return
+	}
+	if len(made.AcceptedLoss) > 0 {
+		w.memory.acceptance.used = w.cluster.Annotations[v1beta1.AnnotationAcceptLoss]
+	}
+	c.events.Event(w.cluster, corev1.EventTypeNormal, string(made.Kind), announcement(made))
 }
 
 // notYet is the decision of a sync that could not begin.

@@ -7,81 +7,79 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"maps"
+	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
-	corev1 "k8s.io/api/core/v1"
-
+	"github.com/moco-mysql/moco/pkg/agent"
 	"github.com/moco-mysql/moco/pkg/agent/api"
-	"github.com/moco-mysql/moco/pkg/controller/render"
 	"github.com/moco-mysql/moco/pkg/topology"
 )
 
-const (
-	// commandDeadline bounds a command's own work on the agent.
-	commandDeadline = 5 * time.Second
-	// startDeadline bounds the start of mysqld as far as the command waits for it.
-	startDeadline = 10 * time.Second
-)
+// patience is how long a sync waits for the commands it sent. What takes longer ends in the background: nothing that is
+// slow or dead may keep a cluster from being looked at, least of all while a primary is being replaced. A late command does
+// no harm, because it carries the epoch and the state counter it was decided on.
+const patience = 300 * time.Millisecond
 
-// execute carries out a plan. It reports whether anything was done, so that the caller looks again soon.
-func (c *Controller) execute(ctx context.Context, w *world, plan topology.Plan) (acted bool, err error) {
+// effect is what carrying out a plan came to.
+type effect struct {
+	// wrote: the record was written, so what was observed is out of date.
+	wrote bool
+	// acted: something was sent or is under way; look again soon.
+	acted bool
+}
+
+// execute carries out a plan.
+func (c *Controller) execute(ctx context.Context, w *world, plan topology.Plan) (effect, error) {
 	var admits []topology.Action
 	rest := map[string][]topology.Action{}
 	for _, action := range plan.Actions {
-		if w.memory.repeats(action, c.now()) {
+		if w.memory.remarks.repeats(action, c.now()) {
 			continue
 		}
 		switch action.Kind {
 		case topology.WriteRecord:
-			return true, c.writeRecord(ctx, w, plan.Decision, action)
+			err := c.writeRecord(ctx, w, plan.Decision, action)
+			return effect{wrote: err == nil, acted: true}, err
 		case topology.Admit:
 			admits = append(admits, action)
 		default:
 			rest[action.Instance] = append(rest[action.Instance], action)
 		}
 	}
+	did := effect{acted: len(admits)+len(rest) > 0}
 	// Accounts first, all of them on the primary: an instance that follows before its account exists only fills the error log.
-	acted = len(admits)+len(rest) > 0
+	var err error
 	if len(admits) > 0 {
-		if err = c.commandAll(ctx, w, admits[0].Instance, admits); err != nil {
+		var finished map[string]bool
+		finished, err = c.inParallel(ctx, w, map[string][]topology.Action{admits[0].Instance: admits})
+		if !finished[admits[0].Instance] {
 			for _, admit := range admits {
 				delete(rest, admit.Peer) // only these wait for their account; another may be the one that acknowledges it
 			}
 		}
 	}
-	return acted, errors.Join(err, c.inParallel(ctx, w, rest))
+	_, restErr := c.inParallel(ctx, w, rest)
+	return did, errors.Join(err, restErr)
 }
 
-// inParallel runs the actions of different instances at the same time, those of one in order.
-func (c *Controller) inParallel(ctx context.Context, w *world, actions map[string][]topology.Action) error {
-	var mu sync.Mutex
-	var failures []error
-	var wg sync.WaitGroup
-	for instance, list := range actions {
-		wg.Go(func() {
-			if err := c.commandAll(ctx, w, instance, list); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failures = append(failures, err)
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(failures...)
-}
-
-// writeRecord claims an epoch or opens one. The claim is remembered before it is written: an unknown outcome must be
-// recognised as our own when it is read back.
+// writeRecord claims an epoch, chooses its primary or opens it. The claim is remembered before it is written: an unknown
+// outcome must be recognised as our own when it is read back.
 func (c *Controller) writeRecord(ctx context.Context, w *world, decision topology.Decision, action topology.Action) error {
 	w.memory.ownClaim = action.Record.Claim
+	begun := c.now()
 	written, err := c.claimRecord(ctx, w.cluster, w.seen.Record, action.Record)
 	if apierrors.IsConflict(err) || apierrors.IsInvalid(err) {
 		w.memory.record = nil // what we believed is not what is stored
+		return err
 	}
+	w.memory.history.wrote(&w.seen, decision, action.Record, span{begun, c.now()}) // of an unknown outcome, too: it may be there
 	if err != nil {
 		return err
 	}
@@ -95,52 +93,126 @@ func (c *Controller) writeRecord(ctx context.Context, w *world, decision topolog
 	return nil
 }
 
-// commandAll sends the commands for one instance, in order, until one fails.
-func (c *Controller) commandAll(ctx context.Context, w *world, instance string, actions []topology.Action) error {
+// order is one command, ready to be sent.
+type order struct {
+	action  topology.Action
+	name    api.CommandName
+	request api.Request
+}
+
+// batch is what one instance is told, in order. It holds all that is needed, so that it may outlast its sync.
+type batch struct {
+	cluster  cache.ObjectName
+	instance string
+	pod      types.UID
+	client   *agent.Client
+	counter  int64
+	orders   []order
+	remarks  *remarks
+}
+
+// inParallel tells different instances what they are to do at the same time, each its own commands in order. It returns
+// the instances that did everything within the patience of a sync; an instance that is still busy is told nothing.
+func (c *Controller) inParallel(ctx context.Context, w *world, actions map[string][]topology.Action) (finished map[string]bool, err error) {
+	type result struct {
+		instance string
+		err      error
+	}
+	var failures []error
+	results, left := make(chan result), make(chan struct{})
+	defer close(left)
+	running := 0
+	for _, instance := range slices.Sorted(maps.Keys(actions)) {
+		b, err := c.prepare(ctx, w, instance, actions[instance])
+		if err != nil {
+			failures = append(failures, err)
+		}
+		if b == nil || !b.remarks.begin(b.pod) {
+			continue
+		}
+		running++
+		c.commands.Go(func() {
+			err := c.commandAll(ctx, b)
+			b.remarks.end(b.pod)
+			select {
+			case results <- result{instance, err}:
+			case <-left:
+				c.late(ctx, b, err)
+			}
+		})
+	}
+	finished = map[string]bool{}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for range running {
+		select {
+		case r := <-results:
+			finished[r.instance] = r.err == nil
+			failures = append(failures, r.err)
+		case <-timer.C:
+			return finished, errors.Join(failures...)
+		}
+	}
+	return finished, errors.Join(failures...)
+}
+
+// late brings the cluster back after a command that outlasted its sync: another may have been left out for it.
+func (c *Controller) late(ctx context.Context, b *batch, err error) {
+	if err != nil {
+		klog.FromContext(ctx).Info("A command failed after a while", "cluster", b.cluster, "instance", b.instance, "err", err)
+		c.queue.AddAfter(b.cluster, soon)
+		return
+	}
+	c.queue.Add(b.cluster)
+}
+
+// prepare makes what is to be sent to an instance, or nil when it cannot be told anything now.
+func (c *Controller) prepare(ctx context.Context, w *world, instance string, actions []topology.Action) (*batch, error) {
+	logger := klog.FromContext(ctx)
 	pod := w.podOf(instance)
 	if pod == nil {
-		return fmt.Errorf("commanding %s: its Pod is gone", instance)
+		logger.V(4).Info("Not commanding an instance without a Pod", "cluster", klog.KObj(w.cluster), "instance", instance)
+		return nil, nil
 	}
-	status, _ := c.fleet.report(pod.UID)
+	status, cause := c.fleet.report(pod.UID)
 	client := c.fleet.client(pod.UID)
 	if status == nil || client == nil {
-		return fmt.Errorf("commanding %s: its agent is gone", instance)
+		logger.V(4).Info("Not commanding an instance that is silent", "cluster", klog.KObj(w.cluster), "instance", instance, "cause", cause)
+		return nil, nil
 	}
-	counter := w.counterOf(instance)
+	b := &batch{
+		cluster: cache.MetaObjectToName(w.cluster), instance: instance, pod: pod.UID, client: client, counter: w.counterOf(instance), remarks: &w.memory.remarks,
+	}
 	for _, action := range actions {
 		name, request, err := c.command(w, action)
 		if err != nil {
-			return fmt.Errorf("preparing %s for %s: %w", action.Kind, instance, err)
+			return b, fmt.Errorf("preparing %s for %s: %w", action.Kind, instance, err) // those before it are sent
 		}
-		*request.Header() = envelope(action, status.Incarnation, counter)
-		reply, err := client.Command(ctx, name, request)
+		*request.Header() = envelope(action, status.Incarnation)
+		b.orders = append(b.orders, order{action, name, request})
+	}
+	return b, nil
+}
+
+// commandAll sends the commands for one instance, in order, until one fails.
+func (c *Controller) commandAll(ctx context.Context, b *batch) error {
+	logger := klog.FromContext(ctx)
+	counter := b.counter
+	for _, o := range b.orders {
+		o.request.Header().StateCounter = counter
+		reply, err := b.client.Command(ctx, o.name, o.request)
 		if overtaken(err) {
-			klog.FromContext(ctx).V(4).Info("An instance moved on before it was commanded", "cluster", klog.KObj(w.cluster), "instance", instance, "command", name)
+			logger.V(4).Info("An instance moved on before it was commanded", "cluster", b.cluster, "instance", b.instance, "command", o.name)
 			return nil
 		}
-		c.remark(w, instance, action, err)
+		b.remarks.remark(b.instance, o.action, err, c.now())
 		if err != nil {
-			return fmt.Errorf("telling %s to %s: %w", instance, name, err)
+			return fmt.Errorf("telling %s to %s: %w", b.instance, o.name, err)
 		}
-		klog.FromContext(ctx).V(2).Info("Commanded an instance", "cluster", klog.KObj(w.cluster), "instance", instance, "command", name, "epoch", request.Header().Epoch)
+		logger.V(2).Info("Commanded an instance", "cluster", b.cluster, "instance", b.instance, "command", o.name, "epoch", o.request.Header().Epoch)
 		counter = reply.StateCounter
 	}
 	return nil
-}
-
-// remark remembers how a command ended: what an instance refuses is shown to people.
-func (c *Controller) remark(w *world, instance string, action topology.Action, err error) {
-	c.remarksMu.Lock()
-	defer c.remarksMu.Unlock()
-	if err == nil {
-		delete(w.memory.troubles, instance)
-		if _, limited := pauses[action.Kind]; limited {
-			key, what := describe(action)
-			w.memory.done[key] = done{what, c.now()}
-		}
-		return
-	}
-	w.memory.troubles[instance] = fmt.Sprintf("%s failed: %v", action.Kind, err)
 }
 
 // overtaken reports whether an agent refused because it knows more than the decision did; its news is on the way.
@@ -157,77 +229,4 @@ func (w *world) counterOf(instance string) int64 {
 		}
 	}
 	return 0
-}
-
-// envelope makes the envelope of a command.
-func envelope(action topology.Action, incarnation string, counter int64) api.Envelope {
-	e := api.Envelope{Incarnation: incarnation, StateCounter: counter, DeadlineMillis: commandDeadline.Milliseconds()}
-	if action.Kind == topology.Start {
-		e.DeadlineMillis = startDeadline.Milliseconds()
-	}
-	if action.Record != nil {
-		e.Epoch, e.Claim = action.Record.Epoch, action.Record.Claim
-	}
-	return e
-}
-
-// command makes the request of an action.
-func (c *Controller) command(w *world, a topology.Action) (api.CommandName, api.Request, error) {
-	switch a.Kind {
-	case topology.Promise:
-		return api.CommandPromise, &api.PromiseRequest{Record: *a.Record}, nil
-	case topology.Initialise:
-		return api.CommandInitialise, initialiseRequest(w, a), nil
-	case topology.Start:
-		return api.CommandStart, &api.StartRequest{}, nil
-	case topology.Lead:
-		return api.CommandLead, &api.LeadRequest{Record: *a.Record, AckCount: a.AckCount}, nil
-	case topology.Mark:
-		return api.CommandMarker, &api.MarkerRequest{Record: *a.Record, Attempt: a.Attempt}, nil
-	case topology.Open:
-		return api.CommandOpen, &api.OpenRequest{Record: *a.Record}, nil
-	case topology.Clone, topology.Follow, topology.Admit:
-		return c.peerCommand(w, a)
-	case topology.WriteRecord:
-	}
-	return "", nil, fmt.Errorf("%s is no command", a.Kind)
-}
-
-// peerCommand makes the request of an action that names another instance.
-func (c *Controller) peerCommand(w *world, a topology.Action) (api.CommandName, api.Request, error) {
-	pod := w.podOf(a.Peer)
-	if pod == nil {
-		return "", nil, fmt.Errorf("the Pod of %s is gone", a.Peer)
-	}
-	peer, cause := c.fleet.report(pod.UID)
-	if peer == nil || peer.Server == nil {
-		return "", nil, fmt.Errorf("%s: %s", a.Peer, cause)
-	}
-	source := api.Source{Name: a.Peer, Host: pod.Status.PodIP, Port: render.MySQLPort, ServerUUID: peer.Server.ServerUUID}
-	switch a.Kind {
-	case topology.Clone:
-		source.User, source.Password = w.memory.credentials.login(render.AccountDataProtection)
-		return api.CommandClone, &api.CloneRequest{Donor: source}, nil
-	case topology.Admit:
-		_, password := w.memory.credentials.login(render.AccountReplicator)
-		return api.CommandEnsureAccount, &api.EnsureAccountRequest{Member: peer.Incarnation, Password: password}, nil
-	default:
-		own := w.podOf(a.Instance)
-		status, cause := c.fleet.report(own.UID)
-		if status == nil {
-			return "", nil, fmt.Errorf("%s: %s", a.Instance, cause)
-		}
-		_, source.Password = w.memory.credentials.login(render.AccountReplicator)
-		source.User = api.ReplicationUser(status.Incarnation)
-		return api.CommandFollow, &api.FollowRequest{Record: *a.Record, Source: source, Ack: a.Ack}, nil
-	}
-}
-
-// initialiseRequest carries spec.bootstrap.
-func initialiseRequest(w *world, a topology.Action) *api.InitialiseRequest {
-	request := &api.InitialiseRequest{Record: *a.Record}
-	if b := w.cluster.Spec.Bootstrap; b != nil {
-		request.Database, request.User, request.InitSQL = b.Database, b.User, b.InitSQL
-	}
-	return request
 }

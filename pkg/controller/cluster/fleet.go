@@ -20,11 +20,13 @@ import (
 )
 
 const (
-	// silence is how long an agent may say nothing before it counts as unknown; it pushes at least once a second.
-	silence = 3 * time.Second
+	// silenceMost and silenceLeast bound how long an agent may say nothing before it counts as unknown: as long as it takes
+	// to suspect a primary. It pushes at least once a second.
+	silenceMost  = 3 * time.Second
+	silenceLeast = 1500 * time.Millisecond
 	// redialFirst and redialMost bound the wait between two attempts to open a status stream.
 	redialFirst = 100 * time.Millisecond
-	redialMost  = 2 * time.Second
+	redialMost  = time.Second
 	// positionDelay bundles pushes that report nothing but progress.
 	positionDelay = time.Second
 )
@@ -36,6 +38,8 @@ type target struct {
 	pod     string
 	ip      string
 	tls     *tls.Config
+	// silence is how long the agent may say nothing before it counts as unknown.
+	silence time.Duration
 }
 
 // fleet holds one status stream per instance of every cluster. It is safe for concurrent use.
@@ -49,7 +53,7 @@ type fleet struct {
 	wg    sync.WaitGroup
 }
 
-// link is the stream of one agent. Its fields below mu are guarded by fleet.mu.
+// link is the stream of one agent. What changes of it (silence, status, heard, cause, eager) is guarded by fleet.mu.
 type link struct {
 	target
 	client *agent.Client
@@ -81,7 +85,9 @@ func (f *fleet) listen(ctx context.Context, cluster cache.ObjectName, targets []
 		}
 	}
 	for uid, t := range wanted {
-		if f.links[uid] == nil {
+		if l := f.links[uid]; l != nil {
+			l.silence = t.silence
+		} else {
 			f.links[uid] = f.dial(ctx, t)
 		}
 	}
@@ -130,10 +136,10 @@ func rest(ctx context.Context, pause time.Duration) {
 func (f *fleet) stream(ctx context.Context, l *link) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watchdog := time.AfterFunc(silence, func() { cancel(fmt.Errorf("nothing was heard for %s", silence)) })
+	watchdog := time.AfterFunc(f.silence(l), func() { cancel(fmt.Errorf("nothing was heard for %s", f.silence(l))) })
 	defer watchdog.Stop()
 	err := l.client.Stream(ctx, func(s *api.Status) error {
-		watchdog.Reset(silence)
+		watchdog.Reset(f.silence(l))
 		f.heard(l, s)
 		return nil
 	})
@@ -143,16 +149,30 @@ func (f *fleet) stream(ctx context.Context, l *link) error {
 	return err
 }
 
+// silence is how long an agent may say nothing.
+func (f *fleet) silence(l *link) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return l.target.silence
+}
+
+// silenceFor is how long an agent may say nothing, given how long a primary may be silent before it is suspected.
+func silenceFor(detection time.Duration) time.Duration {
+	return max(silenceLeast, min(detection, silenceMost))
+}
+
 // heard keeps a status and tells whether it is news.
 func (f *fleet) heard(l *link, s *api.Status) {
+	if s.PodUID != string(l.podUID) {
+		f.lost(l, fmt.Errorf("the agent at %s belongs to another Pod", l.ip))
+		return
+	}
 	f.mu.Lock()
 	previous := l.status
 	l.status, l.heard, l.cause = s, f.now(), ""
 	eager := l.eager
 	f.mu.Unlock()
 	switch {
-	case s.PodUID != string(l.podUID):
-		f.lost(l, fmt.Errorf("the agent at %s belongs to another Pod", l.ip))
 	case previous == nil || !reflect.DeepEqual(withoutProgress(previous), withoutProgress(s)):
 		f.notify(l.cluster, 0)
 	case !reflect.DeepEqual(withoutUptime(previous), withoutUptime(s)) && eager:
@@ -181,11 +201,21 @@ func (f *fleet) report(pod types.UID) (*api.Status, string) {
 	switch {
 	case l == nil:
 		return nil, "its Pod has no address yet"
-	case l.status != nil && f.now().Sub(l.heard) > silence:
+	case l.status != nil && f.now().Sub(l.heard) > l.silence:
 		return nil, "its agent is silent since " + l.heard.UTC().Format(time.TimeOnly) + " UTC"
 	default:
 		return l.status, l.cause
 	}
+}
+
+// heardAt is when a Pod's agent was last heard; zero when it never was.
+func (f *fleet) heardAt(pod types.UID) time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if l := f.links[pod]; l != nil {
+		return l.heard
+	}
+	return time.Time{}
 }
 
 // client returns the client of a Pod's agent, or nil.

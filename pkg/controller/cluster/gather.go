@@ -4,18 +4,14 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
-
-	"github.com/google/uuid"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
@@ -85,49 +81,11 @@ func (c *Controller) listen(ctx context.Context, w *world) {
 		}
 		targets = append(targets, target{
 			cluster: cache.MetaObjectToName(w.cluster), podUID: pod.UID, pod: pod.Name, ip: pod.Status.PodIP,
-			tls: pki.ClientConfig(&w.memory.trust, render.PodHost(w.cluster, ordinal), c.now),
+			tls:     pki.ClientConfig(&w.memory.trust, render.PodHost(w.cluster, ordinal), c.now),
+			silence: silenceFor(detectionOf(w.cluster)),
 		})
 	}
 	c.fleet.listen(ctx, cache.MetaObjectToName(w.cluster), targets)
-}
-
-// observe puts the world into the words of pkg/topology.
-func (c *Controller) observe(w *world) {
-	w.seen = topology.Observed{
-		Record:      newerRecord(w.cluster.Status.Replication, w.memory.record),
-		Initialized: apimeta.IsStatusConditionTrue(w.cluster.Status.Conditions, v1beta1.ConditionInitialized),
-		OwnClaim:    w.memory.ownClaim,
-		FreshClaim:  uuid.NewString(),
-		FreshUUID:   uuid.NewString(),
-	}
-	for ordinal := range w.ordinals() {
-		w.seen.Instances = append(w.seen.Instances, c.instance(w, ordinal))
-	}
-}
-
-// instance observes one ordinal.
-func (c *Controller) instance(w *world, ordinal int32) topology.Instance {
-	i := topology.Instance{Name: render.PodName(w.cluster, ordinal), Ordinal: ordinal, Cause: "its Pod does not exist"}
-	if claim := w.claims[ordinal]; claim != nil {
-		i.HasVolume = claim.Spec.VolumeName != ""
-	}
-	pod := w.pods[ordinal]
-	if pod == nil {
-		return i
-	}
-	i.IP = pod.Status.PodIP
-	i.Stopping = pod.DeletionTimestamp != nil
-	i.Agent, i.Cause = c.fleet.report(pod.UID)
-	trouble := w.trouble(ordinal)
-	if trouble != "" && aloneInPod(i.Agent) {
-		i.Agent = nil
-	}
-	if i.Agent == nil {
-		i.Cause = cmp.Or(trouble, i.Cause)
-		return i
-	}
-	i.Configured = w.settings.usable(i.Agent)
-	return i
 }
 
 // podOf returns the Pod with the name, or nil.

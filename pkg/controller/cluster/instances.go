@@ -10,7 +10,6 @@ import (
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
-	"github.com/moco-mysql/moco/pkg/mysql/gtid"
 	"github.com/moco-mysql/moco/pkg/mysql/mycnf"
 	"github.com/moco-mysql/moco/pkg/topology"
 )
@@ -53,7 +52,7 @@ func (c *Controller) instanceStatus(w *world, i *topology.Instance) v1beta1.Inst
 	if claim := w.claims[i.Ordinal]; claim != nil {
 		s.Volume = claim.Name
 	}
-	if trouble := w.memory.troubles[i.Name]; trouble != "" && s.State != v1beta1.StateServing {
+	if trouble := w.memory.remarks.trouble(i.Name); trouble != "" && s.State != v1beta1.StateServing {
 		s.Reason = trouble
 	}
 	a := i.Agent
@@ -70,6 +69,12 @@ func (c *Controller) instanceStatus(w *world, i *topology.Instance) v1beta1.Inst
 		s.Reason = fmt.Sprintf("the last %s failed: %s", a.Task.Kind, a.Task.Error)
 	}
 	describeServer(&s, a)
+	switch {
+	case a.Diverged != nil:
+		s.Reason = "it executed what the primary does not have: " + short(a.Diverged.GTIDs)
+	case a.Unvouched != "" && s.Reason == "":
+		s.Reason = "it has no vote: " + a.Unvouched
+	}
 	s.Reason = bounded(s.Reason)
 	return s
 }
@@ -82,10 +87,7 @@ func describeServer(s *v1beta1.InstanceStatus, a *api.Status) {
 		}
 		return
 	}
-	s.GTIDExecuted = a.Server.GTIDExecuted
-	if set, err := gtid.Parse(a.Server.GTIDExecuted); err == nil {
-		s.GTIDExecuted = set.Shorten(shortGTID)
-	}
+	s.GTIDExecuted = short(a.Server.GTIDExecuted)
 	if channel := a.Server.Channel; channel != nil && channel.LagSeconds >= 0 {
 		s.LagSeconds = &channel.LagSeconds
 	}

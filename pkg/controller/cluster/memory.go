@@ -4,7 +4,6 @@
 package cluster
 
 import (
-	"fmt"
 	"sync"
 	"time"
 
@@ -18,7 +17,8 @@ import (
 )
 
 // memory is what the controller remembers of one cluster between two syncs. Nothing in it is needed to be safe: after a
-// restart it is empty, and everything is read again. The queue never hands one key to two workers, so it has no lock.
+// restart it is empty, and everything is read again. The queue never hands one key to two workers, so only the remarks,
+// which commands write that outlast their sync, have a lock.
 type memory struct {
 	// uid of the object this is about; another uid empties the memory.
 	uid types.UID
@@ -36,41 +36,31 @@ type memory struct {
 	dryRuns map[string]string
 	// leaves are the certificates made for the Pods, by Pod UID.
 	leaves map[types.UID]leaf
-	// troubles is the last failed command of each instance, by Pod name.
-	troubles map[string]string
-	// done is the last Follow and the last Open carried out by each instance, by Pod name and kind.
-	done map[string]done
+	// remarks is what commands left behind.
+	remarks remarks
+	// heard is when an agent's status was last of use, or when it began to be missed, by Pod name.
+	heard map[string]time.Time
+	// absences is since when voters are not connected to the primary.
+	absences absences
+	// floor is what the open primary was last seen to have committed.
+	floor floor
+	// ownLog is what the last opened primary said of its own log.
+	ownLog ownLog
+	// history is the timeline of a change of the primary, and the last one that was completed.
+	history history
+	// request is the last request this process judged, and began the epoch from which it hands over.
+	request *v1beta1.RequestStatus
+	began   *v1beta1.OpenedEpoch
+	// acceptance is which acceptance of a loss was used up.
+	acceptance acceptance
+	// objects is how the last look at the Kubernetes objects ended, and when it was.
+	objects objectsLook
+	// publishedAt is when the status was last written.
+	publishedAt time.Time
 	// positionsAt is when positions were last written to the status.
 	positionsAt time.Time
 	// decidedSince is since when the present decision stands.
 	decision v1beta1.Decision
-}
-
-// done is a command that was carried out.
-type done struct {
-	what string
-	at   time.Time
-}
-
-// pauses say how long the same command is not repeated. A receiver that stops at once for a reason that stays would be
-// started several times a second; and the news that an instance has opened comes after the news that it took the command.
-var pauses = map[topology.ActionKind]time.Duration{topology.Follow: 5 * time.Second, topology.Open: 2 * time.Second}
-
-// describe returns where an action is remembered, and its words: the same words mean the same command.
-func describe(a topology.Action) (key, what string) {
-	what = fmt.Sprint(a.Peer, a.Address, a.Record.Epoch, a.Record.Phase, a.Ack)
-	return a.Instance + " " + string(a.Kind), what
-}
-
-// repeats reports whether an action was carried out a moment ago already.
-func (m *memory) repeats(a topology.Action, now time.Time) bool {
-	pause, limited := pauses[a.Kind]
-	if !limited {
-		return false
-	}
-	key, what := describe(a)
-	last := m.done[key]
-	return last.what == what && now.Sub(last.at) < pause
 }
 
 // maxVerdicts bounds what is remembered about options and templates; beyond it everything is asked anew.
@@ -90,8 +80,8 @@ func (m *memories) of(cluster *v1beta1.MySQLCluster) *memory {
 	found := m.all[name]
 	if found == nil || found.uid != cluster.UID {
 		found = &memory{
-			uid: cluster.UID, verdicts: map[string]string{}, dryRuns: map[string]string{}, leaves: map[types.UID]leaf{}, troubles: map[string]string{},
-			done: map[string]done{},
+			uid: cluster.UID, verdicts: map[string]string{}, dryRuns: map[string]string{}, leaves: map[types.UID]leaf{},
+			heard: map[string]time.Time{},
 		}
 		m.all[name] = found
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -27,8 +28,19 @@ type route struct {
 	replicas []*corev1.Pod
 }
 
-// syncRouting lets Services and role labels follow the record, and nothing else: that an agent cannot be asked changes
-// neither.
+// syncPrimary lets the primary Service follow the record. It is done before all other work on objects: clients wait for
+// it.
+func (c *Controller) syncPrimary(ctx context.Context, w *world) error {
+	known, err := c.slicesOf(w.cluster)
+	if err != nil {
+		return err
+	}
+	epoch, pods := w.primaryRoute(known)
+	return c.syncSlices(ctx, w, known, render.PrimaryServiceName(w.cluster), epoch, pods)
+}
+
+// syncRouting lets the read Service and the role labels follow the record, and nothing else: that an agent cannot be
+// asked changes neither.
 func (c *Controller) syncRouting(ctx context.Context, w *world) error {
 	known, err := c.slicesOf(w.cluster)
 	if err != nil {
@@ -37,45 +49,75 @@ func (c *Controller) syncRouting(ctx context.Context, w *world) error {
 	r := w.route(known)
 	failures := []error{
 		c.children.RemoveStrangers(ctx, w.cluster, known),
-		c.syncSlices(ctx, w, known, render.PrimaryServiceName(w.cluster), r.epoch, r.primary),
 		c.syncSlices(ctx, w, known, render.ReplicaServiceName(w.cluster), r.epoch, r.replicas),
 		c.markPods(ctx, w, r),
 	}
 	return errors.Join(failures...)
 }
 
-// route computes where the Services lead.
+// primaryRoute computes where the primary Service leads and under which epoch. From the moment an epoch is claimed in
+// which another may lead, it leads nowhere: no endpoint is better than a dead one. The epoch is the record's, so that
+// nobody who knows an older one brings the old primary back.
+func (w *world) primaryRoute(known []*discoveryv1.EndpointSlice) (epoch int64, pods []*corev1.Pod) {
+	record := w.seen.Record
+	if record == nil || record.LastOpened == nil {
+		return 0, nil
+	}
+	leader := record.LastOpened.Primary
+	if record.Primary == nil || record.Primary.Incarnation != leader.Incarnation {
+		return record.Epoch, nil
+	}
+	i := named(&w.seen, leader.Name)
+	if i == nil {
+		return record.Epoch, nil
+	}
+	pod := w.pods[i.Ordinal]
+	if pod == nil || pod.Status.PodIP == "" || (i.Agent != nil && i.Agent.Incarnation != leader.Incarnation) {
+		return record.Epoch, nil
+	}
+	// A primary that is closed for a moment, or not heard, stays where it is; a new one comes when it is open.
+	if routed(known, render.PrimaryServiceName(w.cluster), pod.UID) || isOpen(i) || !w.openedAt().IsZero() {
+		return record.Epoch, []*corev1.Pod{pod}
+	}
+	return record.Epoch, nil
+}
+
+// openedAt is when the primary of the record carried out the command to open; zero when it did not, or not for this
+// controller.
+func (w *world) openedAt() time.Time {
+	r := w.seen.Record
+	if r == nil || r.Primary == nil || r.Phase != v1beta1.RecordOpened {
+		return time.Time{}
+	}
+	at, _ := w.memory.remarks.carriedOut(topology.Action{Kind: topology.Open, Instance: r.Primary.Name, Record: r})
+	return at
+}
+
+// route computes where the read Service leads, and which Pod is labelled as the primary.
 func (w *world) route(known []*discoveryv1.EndpointSlice) route {
 	record := w.seen.Record
 	if record == nil || record.LastOpened == nil {
 		return route{}
 	}
 	r := route{epoch: record.LastOpened.Epoch}
+	_, r.primary = w.primaryRoute(known)
 	for n := range w.seen.Instances {
 		i := &w.seen.Instances[n]
 		pod := w.pods[i.Ordinal]
-		if pod == nil || pod.Status.PodIP == "" {
+		if pod == nil || pod.Status.PodIP == "" || i.Name == record.LastOpened.Primary.Name {
 			continue
 		}
-		leads := i.Name == record.LastOpened.Primary.Name
-		switch {
-		case leads && w.routable(i, pod, known, render.PrimaryServiceName(w.cluster)):
-			r.primary = append(r.primary, pod)
-		case !leads && w.routable(i, pod, known, render.ReplicaServiceName(w.cluster)):
+		if w.routable(i, pod, known) {
 			r.replicas = append(r.replicas, pod)
 		}
 	}
 	return r
 }
 
-// routable reports whether a Service may lead to a Pod. An agent that is not heard leaves things as they are.
-func (w *world) routable(i *topology.Instance, pod *corev1.Pod, known []*discoveryv1.EndpointSlice, service string) bool {
+// routable reports whether the read Service may lead to a Pod. An agent that is not heard leaves things as they are.
+func (w *world) routable(i *topology.Instance, pod *corev1.Pod, known []*discoveryv1.EndpointSlice) bool {
 	if i.Agent == nil {
-		return routed(known, service, pod.UID)
-	}
-	opened := w.seen.Record.LastOpened
-	if i.Name == opened.Primary.Name {
-		return i.Agent.Incarnation == opened.Primary.Incarnation
+		return routed(known, render.ReplicaServiceName(w.cluster), pod.UID)
 	}
 	// A replica that was opened goes on serving reads while its source is away.
 	return !i.Stopping && i.Agent.Server != nil && !i.Agent.Server.OfflineMode && topology.IsVoter(w.seen.Record, i.Agent.Incarnation)

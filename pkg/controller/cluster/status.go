@@ -34,6 +34,7 @@ type outcome struct {
 // publish writes the status if it differs from what is there; at most one write per sync.
 func (c *Controller) publish(ctx context.Context, w *world, out outcome) error {
 	next := c.nextStatus(w, out)
+	w.memory.publishedAt = c.now()
 	if reflect.DeepEqual(w.cluster.Status, *next) {
 		return nil
 	}
@@ -61,6 +62,7 @@ func (c *Controller) nextStatus(w *world, out outcome) *v1beta1.MySQLClusterStat
 		decision.Since = old.Decision.Since
 	}
 	next.Decision = &decision
+	next.LastRequest, next.LastTransition = w.lastRequest(), w.lastTransition()
 	next.Instances = c.instanceStatuses(w)
 	c.summarise(w, next)
 	c.conditions(w, next, out)
@@ -116,6 +118,8 @@ func (c *Controller) conditions(w *world, next *v1beta1.MySQLClusterStatus, out 
 	pending := len(out.pendingPods) > 0
 	set(v1beta1.ConditionUpdatePending, pending, pick(pending, "WaitingForRestart", "UpToDate"),
 		pick(pending, "the spec differs from what runs; it takes effect when these Pods are deleted, replicas first: "+strings.Join(out.pendingPods, ", "), "every instance runs as specified"))
+	possible, why := topology.FailoverPossible(desired(w), w.seen)
+	set(v1beta1.ConditionFailoverPossible, possible, pick(possible, "QuorumAnswers", failoverReason(w)), pick(possible, "another instance could take over from the primary now", why))
 	healthy := writable && next.ReadyReplicas == w.cluster.Spec.Replicas && problem == nil && out.objects == nil && allVote(w, next)
 	set(v1beta1.ConditionHealthy, healthy, pick(healthy, "AsSpecified", healthReason(w, next, out)), pick(healthy, next.Ready+" instances serve", healthMessage(w, next, out)))
 }
@@ -139,6 +143,9 @@ func primaryServes(s *v1beta1.MySQLClusterStatus) bool {
 // bound every Pod is unschedulable for a moment.
 const startPatience = 10 * time.Second
 
+// reasonPrimaryNotOpen of condition Available.
+const reasonPrimaryNotOpen = "PrimaryNotOpen"
+
 func (c *Controller) availableReason(w *world) string {
 	if w.seen.Record == nil || w.seen.Record.LastOpened == nil {
 		for ordinal, pod := range w.pods {
@@ -152,7 +159,22 @@ func (c *Controller) availableReason(w *world) string {
 		}
 		return "NotOpenedYet"
 	}
-	return "PrimaryNotOpen"
+	return reasonPrimaryNotOpen
+}
+
+// failoverReason is why no failover is possible, in one word.
+func failoverReason(w *world) string {
+	r := w.seen.Record
+	switch {
+	case w.cluster.Spec.Replicas == 1:
+		return "SingleInstance"
+	case r == nil || r.LastOpened == nil:
+		return "NotOpenedYet"
+	case len(r.LastOpened.Voters) == 1:
+		return "SingleVoter"
+	default:
+		return "QuorumMissing"
+	}
 }
 
 func healthReason(w *world, next *v1beta1.MySQLClusterStatus, out outcome) string {
@@ -205,8 +227,9 @@ func phaseOf(w *world, s *v1beta1.MySQLClusterStatus) v1beta1.ClusterPhase {
 	}
 }
 
+// recovering reports whether a primary that serves is on its way.
 func recovering(s *v1beta1.MySQLClusterStatus) bool {
-	return s.Decision != nil && (s.Decision.Rule == string(topology.RuleReopen) || s.Decision.Rule == string(topology.RuleOpen))
+	return s.Decision != nil && (s.Decision.Rule == string(topology.RuleReopen) || urgent(topology.Plan{Decision: topology.Decision{Rule: topology.Rule(s.Decision.Rule)}}))
 }
 
 func reconciledReason(err error) string {
@@ -237,10 +260,27 @@ func (c *Controller) announce(w *world, next *v1beta1.MySQLClusterStatus) {
 		if condition.Status == metav1.ConditionFalse && condition.Type != v1beta1.ConditionUpdatePending {
 			kind = corev1.EventTypeWarning
 		}
-		if condition.Status == metav1.ConditionUnknown {
+		if condition.Status == metav1.ConditionUnknown || (kind == corev1.EventTypeWarning && duringStart(w.cluster, condition)) {
 			continue
 		}
 		c.events.Event(w.cluster, kind, condition.Type+condition.Reason, sentence(condition.Message))
+	}
+}
+
+// duringStart reports whether a condition is False only because a new cluster has not been opened for the first time.
+func duringStart(cluster *v1beta1.MySQLCluster, condition metav1.Condition) bool {
+	if apimeta.IsStatusConditionTrue(cluster.Status.Conditions, v1beta1.ConditionInitialized) {
+		return false
+	}
+	switch condition.Type {
+	case v1beta1.ConditionFailoverPossible:
+		return true
+	case v1beta1.ConditionAvailable:
+		return condition.Reason == reasonPrimaryNotOpen
+	case v1beta1.ConditionHealthy:
+		return condition.Reason == "NotAvailable" || condition.Reason == "InstancesMissing"
+	default:
+		return false
 	}
 }
 
@@ -254,10 +294,12 @@ func bounded(message string) string {
 	return message[:maxMessage] + " …"
 }
 
-// sentence makes a message of an event from a reason: first letter large, bounded as events are.
+// sentence makes a message of an event from a reason: first letter large, unless it begins with the name of a Pod, and
+// bounded as events are.
 func sentence(text string) string {
-	if text == "" {
-		return text
+	first, _, _ := strings.Cut(text, " ")
+	if first == "" || strings.ContainsAny(first, "-_.0123456789") {
+		return bounded(text)
 	}
 	return bounded(strings.ToUpper(text[:1]) + text[1:])
 }

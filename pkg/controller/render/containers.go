@@ -4,6 +4,8 @@
 package render
 
 import (
+	"strconv"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
 
@@ -78,7 +80,7 @@ func agentContainer(cluster *v1beta1.MySQLCluster, image string) corev1.Containe
 		Image:           image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{agentInImage},
-		Args:            []string{"serve"},
+		Args:            []string{"serve", "--stop-budget=" + strconv.Itoa(int(stopBudgetSeconds(cluster))) + "s"},
 		Env:             podEnvironment(cluster),
 		Ports:           []corev1.ContainerPort{port(PortNameProbe, api.ProbePort), port(PortNameControl, api.ControlPort)},
 		Resources:       fixedResources("20m", "64Mi", "256Mi"),

@@ -4,6 +4,7 @@
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -17,8 +18,8 @@ import (
 )
 
 const (
-	// terminationGraceSeconds covers handing over the primary and a shutdown with a full flush.
-	terminationGraceSeconds = 120
+	// defaultStopBudgetSeconds stands in for spec.stopBudgetSeconds where it is not set, as its API default does.
+	defaultStopBudgetSeconds = 120
 	// absentNodeSeconds is how long a Pod stays on a node that does not report. Eviction helps nobody there: the primary
 	// moves by epoch, and a mysqld that lives on a node whose kubelet does not answer is better than none.
 	absentNodeSeconds = 1800
@@ -86,7 +87,7 @@ func podSpec(cluster *v1beta1.MySQLCluster, in PodInput, claim string) corev1.Po
 		Hostname:                      PodName(cluster, in.Ordinal),
 		Subdomain:                     HeadlessServiceName(cluster),
 		RestartPolicy:                 corev1.RestartPolicyAlways,
-		TerminationGracePeriodSeconds: ptr.To[int64](terminationGraceSeconds),
+		TerminationGracePeriodSeconds: ptr.To(int64(stopBudgetSeconds(cluster))),
 		SecurityContext:               podSecurity(),
 		ImagePullSecrets:              cluster.DeepCopy().Spec.ImagePullSecrets,
 		Affinity:                      spread(cluster),
@@ -99,6 +100,11 @@ func podSpec(cluster *v1beta1.MySQLCluster, in PodInput, claim string) corev1.Po
 		},
 		Volumes: podVolumes(cluster, claim),
 	}
+}
+
+// stopBudgetSeconds covers handing over the primary and a shutdown with a full flush.
+func stopBudgetSeconds(cluster *v1beta1.MySQLCluster) int32 {
+	return cmp.Or(cluster.Spec.StopBudgetSeconds, defaultStopBudgetSeconds)
 }
 
 // spread prefers one instance for each node, then for each zone. It does not require it: three instances must start on

@@ -27,6 +27,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &mocov1beta1.DecisionApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Endpoints"):
 		return &mocov1beta1.EndpointsApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Failover"):
+		return &mocov1beta1.FailoverApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("InstanceStatus"):
 		return &mocov1beta1.InstanceStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Member"):
@@ -41,12 +43,22 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &mocov1beta1.OpenedEpochApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Progress"):
 		return &mocov1beta1.ProgressApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Promised"):
+		return &mocov1beta1.PromisedApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("ReplicationRecord"):
 		return &mocov1beta1.ReplicationRecordApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("RequestStatus"):
+		return &mocov1beta1.RequestStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("ServiceTemplate"):
 		return &mocov1beta1.ServiceTemplateApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Storage"):
 		return &mocov1beta1.StorageApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Transition"):
+		return &mocov1beta1.TransitionApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("TransitionProof"):
+		return &mocov1beta1.TransitionProofApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("TransitionStep"):
+		return &mocov1beta1.TransitionStepApplyConfiguration{}
 
 	}
 	return nil

@@ -98,6 +98,13 @@ func (s Set) WithoutTagPrefix(prefix string) Set {
 	return result
 }
 
+// OfUUID is the part of s that the server with that UUID committed, tagged or not.
+func (s Set) OfUUID(uuid string) Set {
+	result := s.clone()
+	maps.DeleteFunc(result.sources, func(source Source, _ []Interval) bool { return source.UUID != strings.ToLower(uuid) })
+	return result
+}
+
 // MarkerTagPrefix begins the tag of every marker; the epoch follows in decimal.
 const MarkerTagPrefix = "moco_e"
 

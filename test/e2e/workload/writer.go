@@ -23,11 +23,26 @@ const (
 	patience = 2 * time.Second
 )
 
+// Options of a Writer.
+type Options struct {
+	// Table that Create made.
+	Table string
+	// First id that is written; later ones grow by one. Writers of one table need ranges of their own.
+	First int64
+	// Pace is the time between two writes, Patience how long an answer is waited for, connecting included.
+	Pace, Patience time.Duration
+}
+
+// Span is an acknowledged write: when it was sent and when the answer came, by the client's monotonic clock.
+type Span struct{ Began, Ended time.Time }
+
 // History is what a Writer was told.
 type History struct {
 	// Acknowledged, Refused and Unknown are the ids written, by what the client was told: OK; an error that says that
 	// nothing was done; anything else, a broken connection above all.
 	Acknowledged, Refused, Unknown []int64
+	// Spans of the acknowledged writes, in the order of Acknowledged.
+	Spans []Span
 	// LongestGap is the longest time between two acknowledgements, the first and the last moment included.
 	LongestGap time.Duration
 	// LastError of a write that was not acknowledged, or nil.
@@ -42,10 +57,10 @@ func (h History) String() string {
 
 // Writer inserts increasing ids until it is stopped.
 type Writer struct {
-	db     *sql.DB
-	table  string
-	cancel context.CancelFunc
-	done   chan struct{}
+	db      *sql.DB
+	options Options
+	cancel  context.CancelFunc
+	done    chan struct{}
 
 	mu      sync.Mutex
 	history History
@@ -54,24 +69,38 @@ type Writer struct {
 
 // Start makes the table if it is missing and begins to write to it.
 func Start(ctx context.Context, db *sql.DB, table string) (*Writer, error) {
+	if err := Create(ctx, db, table); err != nil {
+		return nil, err
+	}
+	return Begin(ctx, db, Options{Table: table, First: 1, Pace: pace, Patience: patience}), nil
+}
+
+// Create makes a table for writers if it is missing.
+func Create(ctx context.Context, db *sql.DB, table string) error {
 	// The id is no key: the checker must be able to see one twice.
 	if _, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS "+table+" (seq BIGINT AUTO_INCREMENT PRIMARY KEY, id BIGINT NOT NULL, INDEX (id))"); err != nil {
-		return nil, fmt.Errorf("making the table: %w", err)
+		return fmt.Errorf("making the table: %w", err)
 	}
+	return nil
+}
+
+// Begin begins to write to a table that Create made.
+func Begin(ctx context.Context, db *sql.DB, options Options) *Writer {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &Writer{db: db, table: table, cancel: cancel, done: make(chan struct{}), last: time.Now()}
+	w := &Writer{db: db, options: options, cancel: cancel, done: make(chan struct{}), last: time.Now()}
 	go w.run(ctx)
-	return w, nil
+	return w
 }
 
 func (w *Writer) run(ctx context.Context) {
 	defer close(w.done)
-	tick := time.NewTicker(pace)
+	tick := time.NewTicker(w.options.Pace)
 	defer tick.Stop()
-	for id := int64(1); ; id++ {
+	for id := w.options.First; ; id++ {
 		select {
 		case <-tick.C:
-			w.note(id, w.write(ctx, id))
+			began := time.Now()
+			w.note(id, began, w.write(ctx, id))
 		case <-ctx.Done():
 			return
 		}
@@ -80,19 +109,20 @@ func (w *Writer) run(ctx context.Context) {
 
 // write does not end with the writer's context: a write that was begun is waited for.
 func (w *Writer) write(ctx context.Context, id int64) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.options.Patience)
 	defer cancel()
-	_, err := w.db.ExecContext(ctx, "INSERT INTO "+w.table+" (id) VALUES (?)", id)
+	_, err := w.db.ExecContext(ctx, "INSERT INTO "+w.options.Table+" (id) VALUES (?)", id)
 	return err
 }
 
-func (w *Writer) note(id int64, err error) {
+func (w *Writer) note(id int64, began time.Time, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
 	case err == nil:
 		w.history.Acknowledged = append(w.history.Acknowledged, id)
 		now := time.Now()
+		w.history.Spans = append(w.history.Spans, Span{Began: began, Ended: now})
 		w.history.LongestGap = max(w.history.LongestGap, now.Sub(w.last))
 		w.last = now
 		return
@@ -110,6 +140,7 @@ func (w *Writer) History() History {
 	defer w.mu.Unlock()
 	h := w.history
 	h.Acknowledged, h.Refused, h.Unknown = slices.Clone(h.Acknowledged), slices.Clone(h.Refused), slices.Clone(h.Unknown)
+	h.Spans = slices.Clone(h.Spans)
 	h.LongestGap = max(h.LongestGap, time.Since(w.last))
 	return h
 }

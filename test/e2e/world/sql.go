@@ -46,7 +46,7 @@ func (w *World) SecretLogin(ctx context.Context, namespace, cluster, suffix stri
 // only. The certificate must be good for the Service's name, as for a client in a Pod. The pool is closed after the test.
 func (w *World) Service(t testing.TB, namespace, cluster, service string, login Login) *sql.DB {
 	t.Helper()
-	return w.pool(t, namespace, cluster, service+"."+namespace+".svc", login, func(ctx context.Context) (string, error) {
+	return w.pool(t, namespace, cluster, service+"."+namespace+".svc", login, here, func(ctx context.Context) (string, error) {
 		return w.Endpoint(ctx, namespace, service)
 	})
 }
@@ -65,25 +65,24 @@ func (w *World) Primary(t testing.TB, namespace, cluster string) *sql.DB {
 func (w *World) Instance(t testing.TB, namespace, cluster, pod string, login Login) *sql.DB {
 	t.Helper()
 	host := fmt.Sprintf("%s.%s-mysql-headless.%s.svc", pod, cluster, namespace)
-	return w.pool(t, namespace, cluster, host, login, func(ctx context.Context) (string, error) {
-		found, err := w.Pod(ctx, namespace, pod)
-		if err != nil {
-			return "", err
-		}
-		return found.Status.PodIP, nil
-	})
+	return w.pool(t, namespace, cluster, host, login, here, w.address(namespace, pod))
 }
 
 // Bare opens a pool of connections to a server of a test's own, without TLS.
 func (w *World) Bare(t testing.TB, namespace, pod string, login Login) *sql.DB {
 	t.Helper()
-	return open(t, configure(login), func(ctx context.Context) (string, error) {
+	return open(t, configure(login), here, w.address(namespace, pod))
+}
+
+// address finds where a Pod is.
+func (w *World) address(namespace, pod string) finder {
+	return func(ctx context.Context) (string, error) {
 		found, err := w.Pod(ctx, namespace, pod)
 		if err != nil {
 			return "", err
 		}
 		return found.Status.PodIP, nil
-	})
+	}
 }
 
 // Endpoint returns the first ready address behind a Service.
@@ -102,7 +101,7 @@ func (w *World) Endpoint(ctx context.Context, namespace, service string) (string
 	return "", fmt.Errorf("service %s leads nowhere", service)
 }
 
-func (w *World) pool(t testing.TB, namespace, cluster, host string, login Login, find func(context.Context) (string, error)) *sql.DB {
+func (w *World) pool(t testing.TB, namespace, cluster, host string, login Login, from dialer, find finder) *sql.DB {
 	t.Helper()
 	secret, err := w.Kubernetes.CoreV1().Secrets(namespace).Get(t.Context(), cluster+"-mysql-ca", metav1.GetOptions{})
 	if err != nil {
@@ -114,7 +113,7 @@ func (w *World) pool(t testing.TB, namespace, cluster, host string, login Login,
 	}
 	config := configure(login)
 	config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: host}
-	return open(t, config, find)
+	return open(t, config, from, find)
 }
 
 func configure(login Login) *driver.Config {
@@ -126,7 +125,18 @@ func configure(login Login) *driver.Config {
 	return config
 }
 
-func open(t testing.TB, config *driver.Config, find func(context.Context) (string, error)) *sql.DB {
+// finder tells the address of a server; "" while it has none.
+type finder func(ctx context.Context) (string, error)
+
+// dialer opens a connection to an address with its port.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// here dials from the machine that runs the test.
+func here(ctx context.Context, network, address string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, address)
+}
+
+func open(t testing.TB, config *driver.Config, from dialer, find finder) *sql.DB {
 	t.Helper()
 	config.DialFunc = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		address, err := find(ctx)
@@ -136,7 +146,7 @@ func open(t testing.TB, config *driver.Config, find func(context.Context) (strin
 		if err != nil {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: err}
 		}
-		return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, net.JoinHostPort(address, mysqlPort))
+		return from(ctx, network, net.JoinHostPort(address, mysqlPort))
 	}
 	connector, err := driver.NewConnector(config)
 	if err != nil {

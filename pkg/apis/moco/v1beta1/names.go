@@ -19,6 +19,14 @@ const (
 	AnnotationEpoch = "moco.dev/epoch"
 	// AnnotationTemplateHash on a Pod is the hash of the template it was made from.
 	AnnotationTemplateHash = "moco.dev/template-hash"
+	// AnnotationSwitchover on a MySQLCluster asks for another primary: a Pod's name, or "any"; "=<token>" after it makes a
+	// repeated request a new one. Each value is tried once; status.lastRequest tells how it ended.
+	AnnotationSwitchover = "moco.dev/switchover"
+	// AnnotationFence on a MySQLCluster names Pods, separated by commas, whose mysqld is stopped; Pod and data stay.
+	AnnotationFence = "moco.dev/fence"
+	// AnnotationAcceptLoss on a MySQLCluster names the instances, separated by commas, without which one failover may go
+	// on although acknowledged writes that only they hold would be lost.
+	AnnotationAcceptLoss = "moco.dev/accept-loss"
 	// RoleLabelPrimary and RoleLabelReplica are the values of LabelRole.
 	RoleLabelPrimary = "primary"
 	RoleLabelReplica = "replica"

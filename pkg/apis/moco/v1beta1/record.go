@@ -49,6 +49,9 @@ type OpenedEpoch struct {
 	Primary Member `json:"primary"`
 	// MarkerGTID is the transaction with which the epoch began.
 	MarkerGTID string `json:"markerGTID"`
+	// ServerUUID of the primary's mysqld: every write acknowledged in this epoch carries it.
+	// +optional
+	ServerUUID string `json:"serverUUID,omitempty"`
 }
 
 // ReplicationRecord is the one register that says who leads. It is changed by compare-and-set only; every agent keeps
@@ -73,4 +76,10 @@ type ReplicationRecord struct {
 	// Pending is the configuration being introduced; it counts beside the last opened one until an epoch with it is opened.
 	// +optional
 	Pending *Configuration `json:"pending,omitempty"`
+	// Earlier are configurations that were written after LastOpened and given up; each counts for the quorum of a takeover
+	// until an epoch is opened. At most 8.
+	// +kubebuilder:validation:MaxItems=8
+	// +listType=atomic
+	// +optional
+	Earlier []Configuration `json:"earlier,omitempty"`
 }

@@ -21,6 +21,8 @@ const (
 	ConditionReconciled = "Reconciled"
 	// ConditionUpdatePending: a change of the spec waits for the next start of an instance.
 	ConditionUpdatePending = "UpdatePending"
+	// ConditionFailoverPossible: if the primary were lost now, another instance could take over without losing a write.
+	ConditionFailoverPossible = "FailoverPossible"
 )
 
 // ClusterPhase is one word for a person.
@@ -62,7 +64,7 @@ type MySQLClusterStatus struct {
 	// Selector of the instances' Pods, for the scale subresource.
 	// +optional
 	Selector string `json:"selector,omitempty"`
-	// Conditions: Initialized, Available, Healthy, Valid, Reconciled, UpdatePending.
+	// Conditions: Initialized, Available, Healthy, Valid, Reconciled, UpdatePending, FailoverPossible.
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
@@ -83,6 +85,119 @@ type MySQLClusterStatus struct {
 	// Decision is why the controller does, or does not do, something now.
 	// +optional
 	Decision *Decision `json:"decision,omitempty"`
+	// LastTransition is the last change of the primary, with the proof that nothing acknowledged was lost.
+	// +optional
+	LastTransition *Transition `json:"lastTransition,omitempty"`
+	// LastRequest is the last request made with an annotation, and how it ended.
+	// +optional
+	LastRequest *RequestStatus `json:"lastRequest,omitempty"`
+}
+
+// TransitionKind says why the primary changed.
+// +kubebuilder:validation:Enum=Failover;Switchover
+type TransitionKind string
+
+// The kinds of transition.
+const (
+	TransitionFailover   TransitionKind = "Failover"   // the old primary was lost
+	TransitionSwitchover TransitionKind = "Switchover" // the old primary handed over
+)
+
+// Transition is one change of the primary.
+type Transition struct {
+	// Kind of the transition.
+	Kind TransitionKind `json:"kind"`
+	// Reason in a sentence.
+	Reason string `json:"reason"`
+	// From is the Pod of the old primary, To that of the new one.
+	From string `json:"from"`
+	To   string `json:"to"`
+	// Epoch that was opened.
+	Epoch int64 `json:"epoch"`
+	// StartedAt is when the epoch was claimed (Failover) or the old primary began to close (Switchover).
+	StartedAt metav1.Time `json:"startedAt"`
+	// Steps with their durations, in order.
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=atomic
+	// +optional
+	Steps []TransitionStep `json:"steps,omitempty"`
+	// WritePauseMillis from when the old primary was closed or suspected until the new one was opened.
+	WritePauseMillis int64 `json:"writePauseMillis"`
+	// LostTransactions is the number of acknowledged transactions lost: 0, or -1 (unknown) after an accepted loss.
+	LostTransactions int64 `json:"lostTransactions"`
+	// AcceptedLoss names the instances without which a person let this transition go on.
+	// +kubebuilder:validation:MaxItems=9
+	// +listType=atomic
+	// +optional
+	AcceptedLoss []string `json:"acceptedLoss,omitempty"`
+	// Proof is what was known when the new primary was chosen and opened.
+	Proof TransitionProof `json:"proof"`
+}
+
+// TransitionStep is one step of a transition.
+type TransitionStep struct {
+	// Name of the step: Close, Fence, Choose, Prepare, Mark, Open.
+	Name string `json:"name"`
+	// Millis it took.
+	Millis int64 `json:"millis"`
+}
+
+// TransitionProof is why no acknowledged write can be missing.
+type TransitionProof struct {
+	// Voters of the epoch before, and Required, how many of its replicas had to answer.
+	// +kubebuilder:validation:MaxItems=9
+	// +listType=atomic
+	Voters   []string `json:"voters"`
+	Required int32    `json:"required"`
+	// PromisedBy are the voters that promised the new epoch before the choice, with what they had received then.
+	// +kubebuilder:validation:MaxItems=9
+	// +listType=atomic
+	PromisedBy []Promised `json:"promisedBy"`
+	// Floor is what the old primary was last seen to have committed while open; the chosen one contains it.
+	// +optional
+	Floor string `json:"floor,omitempty"`
+	// Chosen is the new primary.
+	Chosen string `json:"chosen"`
+	// MarkerGTID is the transaction with which the epoch began, and AckedBy are the voters that reported it before the
+	// first client was served.
+	MarkerGTID string `json:"markerGTID"`
+	// +kubebuilder:validation:MaxItems=9
+	// +listType=atomic
+	AckedBy []string `json:"ackedBy"`
+}
+
+// Promised is one answer to a claim.
+type Promised struct {
+	// Instance is the Pod.
+	Instance string `json:"instance"`
+	// Incarnation of its data.
+	Incarnation string `json:"incarnation"`
+	// Received is what it had executed or held in its relay log, shortened.
+	Received string `json:"received"`
+}
+
+// RequestState is how far a request is.
+// +kubebuilder:validation:Enum=Running;Succeeded;Refused
+type RequestState string
+
+// The states of a request.
+const (
+	RequestRunning   RequestState = "Running"   // it was begun
+	RequestSucceeded RequestState = "Succeeded" // it is done
+	RequestRefused   RequestState = "Refused"   // a check failed and nothing was changed, or it came to another end
+)
+
+// RequestStatus is a request made with an annotation.
+type RequestStatus struct {
+	// Annotation and its Value.
+	Annotation string `json:"annotation"`
+	Value      string `json:"value"`
+	// State of the request.
+	State RequestState `json:"state"`
+	// Message in a sentence.
+	Message string `json:"message"`
+	// At is when this state was reached.
+	At metav1.Time `json:"at"`
 }
 
 // Endpoints are names to connect to, inside Kubernetes.

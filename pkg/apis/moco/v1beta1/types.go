@@ -137,6 +137,53 @@ type MySQLClusterSpec struct {
 	// Bootstrap is used once, when the first instance is initialised. It cannot be changed.
 	// +optional
 	Bootstrap *Bootstrap `json:"bootstrap,omitempty"`
+
+	// Failover says when and whether another instance becomes the primary by itself.
+	// +kubebuilder:default={}
+	// +optional
+	Failover Failover `json:"failover,omitempty"`
+
+	// StopBudgetSeconds is the termination grace period of the Pods: how long a primary that is told to stop may take to
+	// hand over first. 30 to 3600, default 120. A change takes effect on an instance when its Pod is next created.
+	// +kubebuilder:default=120
+	// +kubebuilder:validation:Minimum=30
+	// +kubebuilder:validation:Maximum=3600
+	// +optional
+	StopBudgetSeconds int32 `json:"stopBudgetSeconds,omitempty"`
+}
+
+// FailoverMode says who decides about a failover.
+// +kubebuilder:validation:Enum=Automatic;Manual
+type FailoverMode string
+
+const (
+	// FailoverAutomatic replaces a primary that is lost as soon as that is safe.
+	FailoverAutomatic FailoverMode = "Automatic"
+	// FailoverManual only says what it would do; a person asks for it with the annotation moco.dev/switchover.
+	FailoverManual FailoverMode = "Manual"
+)
+
+// Failover says when and whether another instance becomes the primary by itself.
+type Failover struct {
+	// DetectionSeconds is how long a primary must be silent, or not complete a write, before it is suspected: 1 to 60,
+	// default 2. A mysqld that ends is noticed at once.
+	// +kubebuilder:default=2
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=60
+	// +optional
+	DetectionSeconds int32 `json:"detectionSeconds,omitempty"`
+	// RemoveAbsentVoterSeconds is how long a replica may be away before it loses its vote, so that the next failover does
+	// not need it: 10 to 86400, default 60. It gets the vote back when it has caught up.
+	// +kubebuilder:default=60
+	// +kubebuilder:validation:Minimum=10
+	// +kubebuilder:validation:Maximum=86400
+	// +optional
+	RemoveAbsentVoterSeconds int32 `json:"removeAbsentVoterSeconds,omitempty"`
+	// Mode is Automatic (default) or Manual. With Manual a lost primary is not replaced by itself; status.decision says
+	// what would be done. A crashed primary still opens again by itself, and switchovers still work.
+	// +kubebuilder:default=Automatic
+	// +optional
+	Mode FailoverMode `json:"mode,omitempty"`
 }
 
 // RetainPolicy says what becomes of volumes when the cluster is deleted.

@@ -49,6 +49,11 @@ type MySQLClusterSpecApplyConfiguration struct {
 	ReplicaService *ServiceTemplateApplyConfiguration `json:"replicaService,omitempty"`
 	// Bootstrap is used once, when the first instance is initialised. It cannot be changed.
 	Bootstrap *BootstrapApplyConfiguration `json:"bootstrap,omitempty"`
+	// Failover says when and whether another instance becomes the primary by itself.
+	Failover *FailoverApplyConfiguration `json:"failover,omitempty"`
+	// StopBudgetSeconds is the termination grace period of the Pods: how long a primary that is told to stop may take to
+	// hand over first. 30 to 3600, default 120. A change takes effect on an instance when its Pod is next created.
+	StopBudgetSeconds *int32 `json:"stopBudgetSeconds,omitempty"`
 }
 
 // MySQLClusterSpecApplyConfiguration constructs a declarative configuration of the MySQLClusterSpec type for use with
@@ -158,5 +163,21 @@ func (b *MySQLClusterSpecApplyConfiguration) WithReplicaService(value *ServiceTe
 // If called multiple times, the Bootstrap field is set to the value of the last call.
 func (b *MySQLClusterSpecApplyConfiguration) WithBootstrap(value *BootstrapApplyConfiguration) *MySQLClusterSpecApplyConfiguration {
 	b.Bootstrap = value
+	return b
+}
+
+// WithFailover sets the Failover field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Failover field is set to the value of the last call.
+func (b *MySQLClusterSpecApplyConfiguration) WithFailover(value *FailoverApplyConfiguration) *MySQLClusterSpecApplyConfiguration {
+	b.Failover = value
+	return b
+}
+
+// WithStopBudgetSeconds sets the StopBudgetSeconds field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the StopBudgetSeconds field is set to the value of the last call.
+func (b *MySQLClusterSpecApplyConfiguration) WithStopBudgetSeconds(value int32) *MySQLClusterSpecApplyConfiguration {
+	b.StopBudgetSeconds = &value
 	return b
 }

@@ -29,7 +29,7 @@ type MySQLClusterStatusApplyConfiguration struct {
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
 	// Selector of the instances' Pods, for the scale subresource.
 	Selector *string `json:"selector,omitempty"`
-	// Conditions: Initialized, Available, Healthy, Valid, Reconciled, UpdatePending.
+	// Conditions: Initialized, Available, Healthy, Valid, Reconciled, UpdatePending, FailoverPossible.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// Endpoints to connect to.
 	Endpoints *EndpointsApplyConfiguration `json:"endpoints,omitempty"`
@@ -39,6 +39,10 @@ type MySQLClusterStatusApplyConfiguration struct {
 	Instances []InstanceStatusApplyConfiguration `json:"instances,omitempty"`
 	// Decision is why the controller does, or does not do, something now.
 	Decision *DecisionApplyConfiguration `json:"decision,omitempty"`
+	// LastTransition is the last change of the primary, with the proof that nothing acknowledged was lost.
+	LastTransition *TransitionApplyConfiguration `json:"lastTransition,omitempty"`
+	// LastRequest is the last request made with an annotation, and how it ended.
+	LastRequest *RequestStatusApplyConfiguration `json:"lastRequest,omitempty"`
 }
 
 // MySQLClusterStatusApplyConfiguration constructs a declarative configuration of the MySQLClusterStatus type for use with
@@ -150,5 +154,21 @@ func (b *MySQLClusterStatusApplyConfiguration) WithInstances(values ...*Instance
 // If called multiple times, the Decision field is set to the value of the last call.
 func (b *MySQLClusterStatusApplyConfiguration) WithDecision(value *DecisionApplyConfiguration) *MySQLClusterStatusApplyConfiguration {
 	b.Decision = value
+	return b
+}
+
+// WithLastTransition sets the LastTransition field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastTransition field is set to the value of the last call.
+func (b *MySQLClusterStatusApplyConfiguration) WithLastTransition(value *TransitionApplyConfiguration) *MySQLClusterStatusApplyConfiguration {
+	b.LastTransition = value
+	return b
+}
+
+// WithLastRequest sets the LastRequest field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LastRequest field is set to the value of the last call.
+func (b *MySQLClusterStatusApplyConfiguration) WithLastRequest(value *RequestStatusApplyConfiguration) *MySQLClusterStatusApplyConfiguration {
+	b.LastRequest = value
 	return b
 }

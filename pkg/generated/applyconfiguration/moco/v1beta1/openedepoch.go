@@ -17,6 +17,8 @@ type OpenedEpochApplyConfiguration struct {
 	Primary *MemberApplyConfiguration `json:"primary,omitempty"`
 	// MarkerGTID is the transaction with which the epoch began.
 	MarkerGTID *string `json:"markerGTID,omitempty"`
+	// ServerUUID of the primary's mysqld: every write acknowledged in this epoch carries it.
+	ServerUUID *string `json:"serverUUID,omitempty"`
 }
 
 // OpenedEpochApplyConfiguration constructs a declarative configuration of the OpenedEpoch type for use with
@@ -67,5 +69,13 @@ func (b *OpenedEpochApplyConfiguration) WithPrimary(value *MemberApplyConfigurat
 // If called multiple times, the MarkerGTID field is set to the value of the last call.
 func (b *OpenedEpochApplyConfiguration) WithMarkerGTID(value string) *OpenedEpochApplyConfiguration {
 	b.MarkerGTID = &value
+	return b
+}
+
+// WithServerUUID sets the ServerUUID field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ServerUUID field is set to the value of the last call.
+func (b *OpenedEpochApplyConfiguration) WithServerUUID(value string) *OpenedEpochApplyConfiguration {
+	b.ServerUUID = &value
 	return b
 }

@@ -31,6 +31,9 @@ type ReplicationRecordApplyConfiguration struct {
 	LastOpened *OpenedEpochApplyConfiguration `json:"lastOpened,omitempty"`
 	// Pending is the configuration being introduced; it counts beside the last opened one until an epoch with it is opened.
 	Pending *ConfigurationApplyConfiguration `json:"pending,omitempty"`
+	// Earlier are configurations that were written after LastOpened and given up; each counts for the quorum of a takeover
+	// until an epoch is opened. At most 8.
+	Earlier []ConfigurationApplyConfiguration `json:"earlier,omitempty"`
 }
 
 // ReplicationRecordApplyConfiguration constructs a declarative configuration of the ReplicationRecord type for use with
@@ -100,5 +103,18 @@ func (b *ReplicationRecordApplyConfiguration) WithLastOpened(value *OpenedEpochA
 // If called multiple times, the Pending field is set to the value of the last call.
 func (b *ReplicationRecordApplyConfiguration) WithPending(value *ConfigurationApplyConfiguration) *ReplicationRecordApplyConfiguration {
 	b.Pending = value
+	return b
+}
+
+// WithEarlier adds the given value to the Earlier field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Earlier field.
+func (b *ReplicationRecordApplyConfiguration) WithEarlier(values ...*ConfigurationApplyConfiguration) *ReplicationRecordApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithEarlier")
+		}
+		b.Earlier = append(b.Earlier, *values[i])
+	}
 	return b
 }

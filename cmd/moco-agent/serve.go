@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,6 +36,8 @@ const (
 	shutdownTimeout  = 2 * time.Second
 	headerTimeout    = 5 * time.Second
 	idleTimeout      = 2 * time.Minute
+	// silentTimeout is how long sent data may stay unacknowledged before a connection is given up.
+	silentTimeout = 5 * time.Second
 )
 
 // serveFlags are the flags of serve that are not the agent's own configuration.
@@ -110,11 +113,22 @@ func serve(ctx context.Context, cfg agent.Config, f serveFlags) error {
 }
 
 func listen(ctx context.Context, host string, port int) (net.Listener, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	config := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error { return forgetSilent(conn) }}
+	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
 	return listener, nil
+}
+
+// forgetSilent ends the connections of a listener whose other side acknowledges nothing any more: a coordinator that was
+// cut off must not count as a reader of the status for the quarter of an hour that the kernel would try.
+func forgetSilent(conn syscall.RawConn) error {
+	var failed error
+	err := conn.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silentTimeout.Milliseconds()))
+	})
+	return errors.Join(err, failed)
 }
 
 // serveHTTP serves until ctx ends. Streams end with their connections.

@@ -62,7 +62,7 @@ func (in *instance) fillFrom(ctx context.Context, donor api.Source) error {
 		d.Incarnation, d.AckCount, d.FreshClone, d.ChannelHash = newID(), 0, true, ""
 		d.Counter++
 		d.LedStart, d.CleanStart, d.OpenStart, d.OpenEpoch, d.OpenPrimary = "", "", "", 0, false
-		d.Unvouched, d.RelayDropped, d.Awaiting, d.AwaitingEpoch = "", false, "", 0
+		vouch(d)
 		d.Diverged, d.DivergedKept, d.Rewound = "", "", ""
 	})
 	if err != nil {

@@ -25,6 +25,8 @@ const (
 	// quietInterval is the time between two looks at who is left on a primary that closes: every one of them is a pause of
 	// all writes.
 	quietInterval = 5 * time.Millisecond
+	// failureShown is how long a closing that failed is shown; then it may be tried again.
+	failureShown = 30 * time.Second
 	// reopenInterval is the pause before another attempt to open again.
 	reopenInterval = 100 * time.Millisecond
 )
@@ -120,14 +122,17 @@ func (in *instance) keepClosed(ctx context.Context, c *closing, session *mysql.S
 		logger.Info("Closed the primary", "gtid", executed, "elapsed", time.Since(begun))
 		in.finishClosing(c, api.Closed{GTIDExecuted: executed})
 		in.awaitReopening(ctx, c)
+		err = errNobodyTookOver
 	default:
 		logger.Info("The primary could not be closed, opening it again", "reason", err, "elapsed", time.Since(begun))
 	}
 	if !in.openAgain(ctx, c) {
 		return
 	}
-	if err != nil {
-		in.finishClosing(c, api.Closed{Error: err.Error()})
+	in.finishClosing(c, api.Closed{Error: err.Error()})
+	c.until = time.Now().Add(failureShown)
+	in.awaitReopening(ctx, c)
+	if ctx.Err() != nil {
 		return
 	}
 	in.change(func() { in.closing = nil })
@@ -242,6 +247,9 @@ func (in *instance) openAgain(ctx context.Context, c *closing) bool {
 	}
 	return false
 }
+
+// errNobodyTookOver: the time of a closing has passed, and nothing higher was promised.
+var errNobodyTookOver = errors.New("nobody took over in time")
 
 // errNotOurs: the primary is not the agent's to open any more.
 var errNotOurs = errors.New("another command came first")

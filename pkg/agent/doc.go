@@ -11,10 +11,17 @@
 //
 // What must hold:
 //   - Nothing with an epoch below the promise is carried out, and a promise is on disk before it is answered.
+//   - An instance that is fenced for an epoch acknowledges nothing, and serves no write, of an earlier one; an open primary
+//     is killed for it unless it is verified that nobody is connected, nothing waits and nothing was committed.
 //   - Commands that change anything are carried out one at a time, and each within its deadline.
-//   - At boot an agent does nothing to replication until a coordinator tells it to.
+//   - At boot an agent does nothing to replication until a coordinator tells it to, or none has listened for a while: then
+//     it resumes what it was last shown to be, in the same epoch, and never beyond its promise.
 //   - mysqld starts closed: super_read_only, offline_mode, no replication threads, semi-sync off, no events.
 //   - A graceful stop of mysqld is ordered only where no session can be waiting for an acknowledgement.
+//   - Nothing that was never acknowledged is destroyed before a copy is in the volume's quarantine, and mysqld does not
+//     start as long as the intent of a rewind is on the volume.
+//   - An instance that may have lost what it acknowledged says so, and its vote comes back only with a marker that the open
+//     primary began after the instance had connected without its old relay log.
 //   - A password is in no log line and in no error.
 //
 // Everything is safe for concurrent use unless it says otherwise.

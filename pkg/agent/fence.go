@@ -102,12 +102,30 @@ func (in *instance) fenceFor(ctx context.Context, env *api.Envelope) error {
 	case start == "" && led:
 		in.fenceDeadLeader(env, d)
 		return nil
-	case start == "":
-		return nil
-	case led:
+	case start == "" || in.isStopping():
+		return nil // one that stops cleanly serves nobody, and is no server to rely on either
+	case admission.Opened(d):
 		return in.fenceLeader(ctx, env, start)
+	case led:
+		if err := in.demoteCandidate(ctx); err != nil {
+			return err
+		}
 	}
 	return in.fenceReplica(ctx, env, start)
+}
+
+// demoteCandidate makes a replica-to-be of an instance that was to lead and was never opened: what may wait there is a
+// marker of an epoch that is over, and no client's write.
+func (in *instance) demoteCandidate(ctx context.Context) error {
+	session, err := in.borrow(ctx)
+	if err != nil {
+		return err
+	}
+	defer in.giveBack(ctx, session)
+	if err := session.SetGlobal(ctx, "rpl_semi_sync_source_enabled=OFF"); err != nil {
+		return unavailable("giving up the lead", err)
+	}
+	return in.save(func(d *state.Durable) { d.LedStart = "" })
 }
 
 // setFence publishes a fence at once.

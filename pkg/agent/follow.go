@@ -69,6 +69,8 @@ func checkFollow(d state.Durable, req *api.FollowRequest) error {
 		return refuse(api.ErrorPrecondition, "the record of epoch %d has no primary", req.Record.Epoch)
 	case req.Record.Primary.Incarnation == d.Incarnation:
 		return refuse(api.ErrorPrecondition, "the record names this incarnation as primary")
+	case d.Diverged != "":
+		return refuse(api.ErrorPrecondition, "the instance has executed transactions that no primary has")
 	case req.Ack == api.AckOn && !admission.MayAcknowledge(&req.Record, d.Incarnation):
 		return refuse(api.ErrorPrecondition, "only a voter may acknowledge, and the record does not name this incarnation as one")
 	}
@@ -179,6 +181,10 @@ func (in *instance) mustNotShrink(ctx context.Context, session *mysql.Session, b
 	if !kept {
 		if err := in.save(func(d *state.Durable) { loseVote(d, unvouchedShrunk) }); err != nil {
 			return err
+		}
+		// Stopped, so that the next command gives up the rest of the relay log and begins anew.
+		if err := session.StopReceiver(ctx); err != nil {
+			return unavailable("stopping the receiver", err)
 		}
 		return refuse(api.ErrorPrecondition, "the relay log lost transactions it had received")
 	}

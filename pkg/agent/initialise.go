@@ -111,7 +111,10 @@ func (in *instance) makeAccounts(ctx context.Context, session *mysql.Session) er
 			return err
 		}
 	}
-	return nil
+	// Its own, too: once another leads it must be able to follow at once, and what it then has to acknowledge first is the
+	// very marker without which no account can be made.
+	own := ReplicationSpec(api.ReplicationUser(in.snapshot().Incarnation))
+	return ensureAccount(ctx, session, own, config.password(AccountReplicator))
 }
 
 // loadTimeZones fills the time zone tables, which a fresh data directory has empty.

@@ -46,7 +46,7 @@ type instance struct {
 	serverErr                string
 	marker                   *api.Marker
 	task                     *api.Task
-	busyUntil                time.Time
+	busyUntil, rushUntil     time.Time
 	// sessions of this agent process, by connection id; markers waits for the ones that commit a marker.
 	sessions map[int64]struct{}
 	markers  int
@@ -192,7 +192,10 @@ func (in *instance) closeFile() error {
 func (in *instance) change(alter func()) { in.agent.change(alter) }
 
 // hurry makes the poller look often for a while; agent.mu is held.
-func (in *instance) hurry() { in.busyUntil = time.Now().Add(in.cfg.BusyPeriod) }
+func (in *instance) hurry() {
+	now := time.Now()
+	in.busyUntil, in.rushUntil = now.Add(in.cfg.BusyPeriod), now.Add(rushPeriod)
+}
 
 // save changes the durable state: on disk first, then in memory.
 func (in *instance) save(alter func(*state.Durable)) error {

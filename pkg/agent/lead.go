@@ -145,6 +145,7 @@ func (in *instance) setAckCount(ctx context.Context, session *mysql.Session, k i
 	if wrong := wrongSemiSync(report, k); wrong != "" {
 		return refuse(api.ErrorUnavailable, "semi-sync did not take effect: %s", wrong)
 	}
+	in.publish(in.serverStart(), report, nil)
 	now := countersOf(report)
 	return in.save(func(d *state.Durable) {
 		d.AckCount = k

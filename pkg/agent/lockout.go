@@ -5,6 +5,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,8 +56,8 @@ func (in *instance) lockOut(_ context.Context, req *api.LockOutRequest) (api.Rep
 	}
 	d, start := in.snapshot(), in.serverStart()
 	switch {
-	case start == "" || d.OpenStart != start || !d.OpenPrimary:
-		return api.Reply{}, refuse(api.ErrorPrecondition, "the instance is not an open primary")
+	case start == "": // open or not: the lock is not logged, so it waits for nobody
+		return api.Reply{}, refuse(api.ErrorPrecondition, "mysqld is not running")
 	case len(req.Members) == 0 || len(req.Members) > maxLockOut:
 		return api.Reply{}, refuse(api.ErrorInvalid, "%d members, it must be 1 to %d", len(req.Members), maxLockOut)
 	case slices.Contains(req.Members, d.Incarnation) || slices.Contains(req.Members, ""):
@@ -87,19 +88,31 @@ func (in *instance) lockOut(_ context.Context, req *api.LockOutRequest) (api.Rep
 func (in *instance) keepOut(start string, members []string) {
 	logger := klog.FromContext(in.ctx)
 	for in.ctx.Err() == nil && in.serverStart() == start {
+		members = slices.DeleteFunc(members, func(member string) bool { return !in.isLockedOut(member) })
+		if len(members) == 0 {
+			return // let in again meanwhile
+		}
 		err := in.lockAndEnd(start, members)
 		if err == nil {
-			in.change(func() {
-				if l := in.lockOutsLocked(); l.start == start {
-					l.done = append(slices.Clone(l.done), members...)
-				}
-			})
-			logger.Info("Locked out", "members", members)
+			in.finishLockOut(start, members)
 			return
 		}
 		logger.Info("Locking out failed, trying again", "members", members, "err", err)
 		in.rest(lockOutRetry)
 	}
+}
+
+// finishLockOut publishes who is out, unless somebody was let in again meanwhile.
+func (in *instance) finishLockOut(start string, members []string) {
+	in.change(func() {
+		l := in.lockOutsLocked()
+		for _, member := range members {
+			if l.start == start && slices.Contains(l.begun, member) {
+				l.done = append(slices.Clone(l.done), member)
+			}
+		}
+	})
+	klog.FromContext(in.ctx).Info("Locked out", "members", members)
 }
 
 // lockAndEnd locks the accounts and ends their connections until none was seen for goneFor. The lock is not logged: it
@@ -116,13 +129,13 @@ func (in *instance) lockAndEnd(start string, members []string) error {
 	for i, member := range members {
 		users[i] = api.ReplicationUser(member)
 	}
-	if err := in.briefly(func(ctx context.Context) error { return lockUnlogged(ctx, session, users) }); err != nil {
+	if err := in.briefly(func(ctx context.Context) error { return in.lock(ctx, session, users) }); err != nil {
 		return err
 	}
 	query := "SELECT id FROM performance_schema.processlist WHERE user IN (?" + strings.Repeat(",?", len(users)-1) + ")"
 	for last := time.Now(); time.Since(last) < goneFor; in.rest(lockOutInterval) {
-		if in.ctx.Err() != nil || in.serverStart() != start {
-			return fmt.Errorf("mysqld has ended")
+		if in.ctx.Err() != nil || in.serverStart() != start || !slices.ContainsFunc(members, in.isLockedOut) {
+			return errors.New("mysqld has ended, or they were let in again")
 		}
 		err := in.briefly(func(ctx context.Context) error {
 			ids, err := session.Column(ctx, query, users...)
@@ -146,6 +159,34 @@ func (in *instance) briefly(do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(in.ctx, in.cfg.StatementTimeout)
 	defer cancel()
 	return do(ctx)
+}
+
+// lock locks the accounts. A primary that is not open yet is super_read_only, which lets nobody write, not even what is not
+// logged: for the moment it takes, only clients are kept out, by read_only and offline_mode.
+func (in *instance) lock(ctx context.Context, session *mysql.Session, users []any) (err error) {
+	if refused := in.take(ctx); refused != nil {
+		return refused
+	}
+	defer func() { <-in.slot }()
+	report, err := session.Read(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if !report.On("super_read_only") {
+		return lockUnlogged(ctx, session, users)
+	}
+	if !report.On("offline_mode") {
+		return errors.New("the instance is open for reads")
+	}
+	if err := session.SetGlobal(ctx, "super_read_only=OFF"); err != nil {
+		return err
+	}
+	defer func() {
+		again, cancel := context.WithTimeout(context.WithoutCancel(ctx), in.cfg.StatementTimeout)
+		defer cancel()
+		err = errors.Join(err, session.SetGlobal(again, "super_read_only=ON"))
+	}()
+	return lockUnlogged(ctx, session, users)
 }
 
 func lockUnlogged(ctx context.Context, session *mysql.Session, users []any) error {

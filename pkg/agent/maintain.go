@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -127,11 +126,9 @@ func (in *instance) applyPasswords(ctx context.Context, config *settings) error 
 	return errors.Join(failures...)
 }
 
-// members are the incarnations that replicate or may soon: the voters of the record this agent was shown, without itself.
-func (in *instance) members() []string {
-	d := in.snapshot()
-	return slices.DeleteFunc(admission.Voters(d.Record), func(member string) bool { return member == d.Incarnation })
-}
+// members are the incarnations that replicate or may soon: the voters of the record this agent was shown. It is one of
+// them: when another leads, it follows.
+func (in *instance) members() []string { return admission.Voters(in.snapshot().Record) }
 
 func (in *instance) applyPassword(ctx context.Context, session *mysql.Session, spec AccountSpec, password string) error {
 	for _, host := range spec.Hosts {
@@ -182,7 +179,7 @@ func (in *instance) loginEndpoint(user, host, password string) mysql.Endpoint {
 }
 
 // ensureMember makes the replication account of one incarnation. Only the open primary can: the account is a transaction
-// like any other.
+// like any other, as long as somebody can acknowledge it.
 func (in *instance) ensureMember(ctx context.Context, req *api.EnsureAccountRequest) (api.Reply, error) {
 	if err := in.admit(&req.Envelope, nil); err != nil {
 		return api.Reply{}, err
@@ -202,13 +199,17 @@ func (in *instance) ensureMember(ctx context.Context, req *api.EnsureAccountRequ
 	if accepted && !in.isLockedOut(req.Member) {
 		return in.unchanged(), nil
 	}
-	session, err := in.borrow(ctx)
+	session, err := in.connect(ctx)
 	if err != nil {
 		return api.Reply{}, err
 	}
-	defer in.giveBack(ctx, session)
-	if err := in.canAcknowledge(ctx, session); err != nil {
-		return api.Reply{}, err
+	defer in.release(session)
+	if in.canAcknowledge(ctx, session) != nil {
+		// Nobody could acknowledge it, and whoever could one day needs it to connect: so it is made here alone. Every statement
+		// of it may be repeated, logged, when another leads.
+		if err := session.Exec(ctx, "SET SESSION sql_log_bin=0"); err != nil {
+			return api.Reply{}, unavailable("making the account", err)
+		}
 	}
 	if err := ensureAccount(ctx, session, spec, req.Password); err != nil {
 		return api.Reply{}, unavailable("making the account", err)

@@ -47,12 +47,13 @@ func (in *instance) startMarker(ctx context.Context, req *api.MarkerRequest) (ap
 		in.release(session)
 		return api.Reply{}, err
 	}
+	marker := api.Marker{GTID: gtid, Epoch: req.Epoch, Claim: req.Claim, State: api.MarkerWaiting}
 	in.change(func() {
 		in.markers++
-		in.marker = &api.Marker{GTID: gtid, Epoch: req.Epoch, Claim: req.Claim, State: api.MarkerWaiting}
+		in.marker = copied(&marker)
 	})
 	start := in.serverStart()
-	in.work.Go(func() { in.commitMarker(session, gtid, start, before) })
+	in.work.Go(func() { in.commitMarker(session, marker, start, before) })
 	return in.accepted()
 }
 
@@ -93,26 +94,28 @@ func (in *instance) readyForMarker(ctx context.Context, session *mysql.Session, 
 
 // commitMarker commits the marker, however long it waits, and publishes how it ended. It counts only if the same mysqld
 // committed it and nothing was committed without acknowledgement meanwhile.
-func (in *instance) commitMarker(session *mysql.Session, gtid, start string, before counters) {
+func (in *instance) commitMarker(session *mysql.Session, marker api.Marker, start string, before counters) {
 	defer in.release(session)
-	err := session.CommitEmpty(in.ctx, gtid)
+	err := session.CommitEmpty(in.ctx, marker.GTID)
 	if err == nil {
 		err = in.proveMarker(session, start, before)
 	}
 	in.change(func() {
 		in.markers--
-		if in.marker == nil || in.marker.GTID != gtid {
-			return // a later one took its place
+		latest := in.marker != nil && in.marker.GTID == marker.GTID
+		// A later one may have taken its place because this one's end was not known yet; what is committed counts.
+		earlier := err == nil && in.marker != nil && in.marker.State != api.MarkerCommitted && in.marker.Epoch == marker.Epoch && in.marker.Claim == marker.Claim
+		if !latest && !earlier {
+			return
 		}
-		done := *in.marker
-		done.State = api.MarkerCommitted
+		marker.State = api.MarkerCommitted
 		if err != nil {
-			done.State, done.Error = api.MarkerFailed, err.Error()
+			marker.State, marker.Error = api.MarkerFailed, err.Error()
 		}
-		in.marker = &done
+		in.marker = &marker
 		in.hurry()
 	})
-	klog.FromContext(in.ctx).Info("Marker ended", "gtid", gtid, "err", err)
+	klog.FromContext(in.ctx).Info("Marker ended", "gtid", marker.GTID, "err", err)
 }
 
 func (in *instance) proveMarker(session *mysql.Session, start string, before counters) error {

@@ -85,6 +85,7 @@ func (in *instance) openPrimary(ctx context.Context, session *mysql.Session, rep
 func (in *instance) noteOpen(epoch int64, now counters) error {
 	return in.save(func(d *state.Durable) {
 		d.OpenStart, d.OpenEpoch, d.OpenPrimary = d.StartedID, epoch, true
+		vouch(d) // what it holds is the history from now on
 		d.OpenNoTx, d.OpenNoTimes = now.noTx, now.noTimes
 	})
 }

@@ -20,6 +20,12 @@ type poller struct {
 	quiet   quiet
 }
 
+const (
+	// rushInterval is the time between two looks for rushPeriod after a command: a takeover waits for what it does.
+	rushInterval = 25 * time.Millisecond
+	rushPeriod   = time.Second
+)
+
 // poll looks at mysqld until the instance's context ends: often after a change, else once a second.
 func (in *instance) poll() {
 	p := &poller{}
@@ -41,7 +47,8 @@ func (in *instance) poll() {
 		case <-timer.C:
 		case <-changed:
 			// Somebody wrote a state; look again soon, but not in a tight loop on one's own changes.
-			timer.Reset(in.cfg.BusyPollInterval)
+			_, soon := in.pollDelay()
+			timer.Reset(min(soon, in.cfg.BusyPollInterval))
 			select {
 			case <-in.ctx.Done():
 				return
@@ -65,8 +72,11 @@ func (in *instance) startToPoll() string {
 func (in *instance) pollDelay() (<-chan struct{}, time.Duration) {
 	in.agent.mu.Lock()
 	defer in.agent.mu.Unlock()
-	if time.Now().Before(in.busyUntil) {
-		return nil, in.cfg.BusyPollInterval
+	switch now := time.Now(); {
+	case now.Before(in.rushUntil):
+		return nil, min(rushInterval, in.cfg.BusyPollInterval)
+	case now.Before(in.busyUntil):
+		return in.agent.changed, in.cfg.BusyPollInterval
 	}
 	return in.agent.changed, in.cfg.PollInterval
 }

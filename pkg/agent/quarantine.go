@@ -76,16 +76,21 @@ func (c *Config) beginEntry(entry string, about quarantined) error {
 	if err := replaceFile(filepath.Join(entry, fileAbout), text); err != nil {
 		return fmt.Errorf("describing an entry of the quarantine: %w", err)
 	}
-	return nil
+	return c.shrinkQuarantine()
 }
 
-// endEntry makes an entry durable and removes the oldest beyond the bound.
+// endEntry makes an entry durable.
 func (c *Config) endEntry(entry string) error {
 	for _, dir := range []string{entry, c.quarantineDir(), c.DataRoot} {
 		if err := syncPath(dir); err != nil {
 			return fmt.Errorf("flushing the quarantine: %w", err)
 		}
 	}
+	return nil
+}
+
+// shrinkQuarantine removes the oldest entries beyond the bound.
+func (c *Config) shrinkQuarantine() error {
 	names, err := c.quarantineEntries()
 	if err != nil {
 		return err
@@ -98,8 +103,9 @@ func (c *Config) endEntry(entry string) error {
 	return nil
 }
 
-// keep puts whole files aside and returns the entry. They are linked, not copied: that takes no time and no space, and
-// what is removed from the data directory later stays in the quarantine.
+// keep puts whole files aside and returns the entry. They are linked: that takes no time and no space, and what is removed
+// from the data directory later stays in the quarantine. On a file system without links they are copied. A file that
+// is gone was not needed.
 func (c *Config) keep(kind string, about quarantined, files []string) (string, error) {
 	entry, err := c.nextEntry(kind)
 	if err != nil {
@@ -109,7 +115,12 @@ func (c *Config) keep(kind string, about quarantined, files []string) (string, e
 		return "", err
 	}
 	for _, file := range files {
-		if err := os.Link(file, filepath.Join(entry, filepath.Base(file))); err != nil {
+		target := filepath.Join(entry, filepath.Base(file))
+		err := os.Link(file, target)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			err = keepTail(file, 0, target)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("putting a log into quarantine: %w", err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/mysql"
 )
 
@@ -97,5 +98,29 @@ func TestQuietWait(t *testing.T) {
 	}
 	if got := (quiet{}).wait(now, time.Second); got != time.Second {
 		t.Errorf("without a receiver: wait %v, want a second", got)
+	}
+}
+
+func TestSameServer(t *testing.T) {
+	server := func(alter func(*api.Server)) *api.Server {
+		s := &api.Server{UptimeSeconds: 1, Channel: &api.Channel{Receiver: "Yes"}}
+		alter(s)
+		return s
+	}
+	for name, tc := range map[string]struct {
+		alter func(*api.Server)
+		want  bool
+	}{
+		"nothing changed":         {func(*api.Server) {}, true},
+		"only time passed":        {func(s *api.Server) { s.UptimeSeconds = 2 }, true},
+		"the source became quiet": {func(s *api.Server) { s.Channel.QuietMillis = 1250 }, false},
+		"the channel is gone":     {func(s *api.Server) { s.Channel = nil }, false},
+		"something was executed":  {func(s *api.Server) { s.GTIDExecuted = "u:1" }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, sameServer(server(func(*api.Server) {}), server(tc.alter))); diff != "" {
+				t.Errorf("same (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

@@ -48,7 +48,12 @@ func (a *Agent) aloneFor(now time.Time) time.Duration {
 type resumption struct {
 	// start is the start of mysqld on which marker was begun, "" for none.
 	start, marker string
+	// started is when mysqld was last started: one that fails is not started over and over.
+	started time.Time
 }
+
+// anew forgets the marker.
+func (r resumption) anew() resumption { return resumption{started: r.started} }
 
 // keepResuming brings the instance back to what it was last shown to be when no coordinator is there to do it: an open
 // primary that is closed, for whatever reason, opens again in the same epoch, and its replica follows it again. Everything
@@ -79,7 +84,7 @@ func (in *instance) keepResuming() {
 // resume takes the next step, if there is one to take.
 func (in *instance) resume(now resumption) (resumption, error) {
 	if in.role() == resumeNothing {
-		return resumption{}, nil
+		return now.anew(), nil
 	}
 	ctx, cancel := context.WithTimeout(in.ctx, resumeTimeout)
 	defer cancel()
@@ -93,17 +98,19 @@ func (in *instance) resume(now resumption) (resumption, error) {
 	role := in.role()
 	switch {
 	case role == resumeNothing:
-		return resumption{}, nil
+		return now.anew(), nil
+	case start == "" && time.Since(now.started) < in.cfg.ResumeAfter:
+		return now, nil
 	case start == "":
 		klog.FromContext(ctx).Info("Starting mysqld without a coordinator")
 		_, err := in.start(ctx, &api.StartRequest{Envelope: in.ownEnvelope()})
-		return resumption{}, wrapResume("starting mysqld", err)
+		return resumption{started: time.Now()}, wrapResume("starting mysqld", err)
 	case !in.answers():
 		return now, nil
 	case role == resumeReplica:
-		return resumption{}, wrapResume("following", in.refollow(ctx))
+		return now.anew(), wrapResume("following", in.refollow(ctx))
 	case now.start != start:
-		return in.relead(ctx, start)
+		return in.relead(ctx, now, start)
 	}
 	return in.reopen(ctx, now)
 }
@@ -186,18 +193,19 @@ func (in *instance) ownEnvelope() api.Envelope {
 
 // relead switches semi-sync on with the k that is kept and begins a marker. The state counter, which has just grown, makes
 // an attempt that was never used.
-func (in *instance) relead(ctx context.Context, start string) (resumption, error) {
+func (in *instance) relead(ctx context.Context, now resumption, start string) (resumption, error) {
 	d := in.snapshot()
 	klog.FromContext(ctx).Info("Leading again without a coordinator", "epoch", d.Record.Epoch, "ackCount", d.AckCount)
 	if _, err := in.lead(ctx, &api.LeadRequest{Envelope: in.ownEnvelope(), Record: *d.Record, AckCount: d.AckCount}); err != nil {
-		return resumption{}, wrapResume("leading", err)
+		return now.anew(), wrapResume("leading", err)
 	}
 	attempt := in.snapshot().Counter
 	request := &api.MarkerRequest{Envelope: in.ownEnvelope(), Record: *d.Record, Attempt: attempt}
 	if _, err := in.startMarker(ctx, request); err != nil {
-		return resumption{}, wrapResume("beginning the marker", err)
+		return now.anew(), wrapResume("beginning the marker", err)
 	}
-	return resumption{start: start, marker: MarkerGTID(d.Record, attempt)}, nil
+	now.start, now.marker = start, MarkerGTID(d.Record, attempt)
+	return now, nil
 }
 
 // reopen opens the instance once the marker is acknowledged. One that waits is waited for, however long; one that failed is
@@ -208,18 +216,18 @@ func (in *instance) reopen(ctx context.Context, now resumption) (resumption, err
 	in.agent.mu.Unlock()
 	switch {
 	case marker == nil || marker.GTID != now.marker:
-		return resumption{}, nil // a coordinator was here meanwhile
+		return now.anew(), nil // a coordinator was here meanwhile
 	case marker.State == api.MarkerWaiting:
 		return now, nil
 	case marker.State == api.MarkerFailed:
-		return resumption{}, fmt.Errorf("committing the marker: %s", marker.Error)
+		return now.anew(), fmt.Errorf("committing the marker: %s", marker.Error)
 	}
 	d := in.snapshot()
 	if _, err := in.open(ctx, &api.OpenRequest{Envelope: in.ownEnvelope(), Record: *d.Record}); err != nil {
-		return resumption{}, wrapResume("opening", err)
+		return now.anew(), wrapResume("opening", err)
 	}
 	in.change(func() { in.server = nil }) // what was reported before is not true any more
-	return resumption{}, nil
+	return now.anew(), nil
 }
 
 // refollow connects a replica to the primary of the kept record again. The channel says where that is, and its source's

@@ -32,20 +32,22 @@ func TestResumable(t *testing.T) {
 		alter   func(d *state.Durable)
 		want    resumeRole
 	}{
-		"the primary of an opened epoch":              {"me", func(*state.Durable) {}, resumePrimary},
-		"a voter of an opened epoch with a channel":   {"a", func(*state.Durable) {}, resumeReplica},
-		"nothing was shown":                           {"me", func(d *state.Durable) { d.Record = nil }, resumeNothing},
-		"the epoch is only claimed":                   {"me", func(d *state.Durable) { d.Record.Phase, d.Record.Primary = v1beta1.RecordClaimed, nil }, resumeNothing},
-		"the epoch has only its candidate":            {"me", func(d *state.Durable) { d.Record.Phase = v1beta1.RecordChosen }, resumeNothing},
-		"a higher epoch was promised":                 {"me", func(d *state.Durable) { d.PromisedEpoch = 8 }, resumeNothing},
-		"the same epoch was promised to another":      {"me", func(d *state.Durable) { d.PromisedClaim = "x" }, resumeNothing},
-		"another epoch was the last that was opened":  {"me", func(d *state.Durable) { d.Record.LastOpened.Epoch = 6 }, resumeNothing},
-		"a replica that is no voter":                  {"a", func(d *state.Durable) { d.Incarnation = "b" }, resumeNothing},
-		"a replica without a channel":                 {"a", func(d *state.Durable) { d.ChannelHash = "" }, resumeNothing},
-		"a replica of a source that cannot be known":  {"a", func(d *state.Durable) { d.Record.LastOpened.ServerUUID = "" }, resumeNothing},
-		"a replica without a vote":                    {"a", func(d *state.Durable) { d.Unvouched = "the host was restarted" }, resumeNothing},
-		"a primary that has diverged":                 {"me", func(d *state.Durable) { d.Diverged = "u:1" }, resumeNothing},
-		"a replica that led and was not stopped well": {"a", func(d *state.Durable) { d.LedStart, d.StartedID = "s", "s" }, resumeNothing},
+		"the primary of an opened epoch":             {"me", func(*state.Durable) {}, resumePrimary},
+		"a voter of an opened epoch with a channel":  {"a", func(*state.Durable) {}, resumeReplica},
+		"nothing was shown":                          {"me", func(d *state.Durable) { d.Record = nil }, resumeNothing},
+		"the epoch is only claimed":                  {"me", func(d *state.Durable) { d.Record.Phase, d.Record.Primary = v1beta1.RecordClaimed, nil }, resumeNothing},
+		"the epoch has only its candidate":           {"me", func(d *state.Durable) { d.Record.Phase = v1beta1.RecordChosen }, resumeNothing},
+		"a higher epoch was promised":                {"me", func(d *state.Durable) { d.PromisedEpoch = 8 }, resumeNothing},
+		"the same epoch was promised to another":     {"me", func(d *state.Durable) { d.PromisedClaim = "x" }, resumeNothing},
+		"another epoch was the last that was opened": {"me", func(d *state.Durable) { d.Record.LastOpened.Epoch = 6 }, resumeNothing},
+		"a replica that is no voter":                 {"a", func(d *state.Durable) { d.Incarnation = "b" }, resumeNothing},
+		"a replica without a channel":                {"a", func(d *state.Durable) { d.ChannelHash = "" }, resumeNothing},
+		"a replica of a source that cannot be known": {"a", func(d *state.Durable) { d.Record.LastOpened.ServerUUID = "" }, resumeNothing},
+		"a replica without a vote":                   {"a", func(d *state.Durable) { d.Unvouched = "the host was restarted" }, resumeNothing},
+		"a primary that has diverged":                {"me", func(d *state.Durable) { d.Diverged = "u:1" }, resumeNothing},
+		"a replica that led and was not stopped well": {"a", func(d *state.Durable) {
+			d.LedStart, d.StartedID, d.OpenStart, d.OpenPrimary = "s", "s", "s", true
+		}, resumeNothing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := openedBy(tc.primary)

@@ -5,7 +5,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -86,40 +85,47 @@ func (in *instance) judgeTail(ctx context.Context, record *v1beta1.ReplicationRe
 	if !admission.NeedsReturn(in.snapshot(), "") {
 		return nil
 	}
-	own, err := in.cfg.ownUUID()
+	found, err := in.findTail(record, executed)
 	if err != nil {
 		return err
 	}
-	found, err := newJudge(executed, own, record.ClusterUUID).last(in.cfg)
-	if err != nil && !errors.Is(err, errNoLog) {
-		return err
-	}
 	logger := klog.FromContext(ctx)
-	obstacle := found.obstacle
 	switch {
-	case in.snapshot().RequiresOwnLog:
-		obstacle = "it may hold acknowledged writes"
-	case own != "" && own == record.LastOpened.ServerUUID:
-		obstacle = "its server UUID is that of the primary"
-	}
-	switch {
-	case found.cut == 0 && found.obstacle == "":
+	case found.cut > 0 && found.obstacle == "":
+		return in.rewind(ctx, found, record.Epoch)
+	case found.obstacle == "":
 		logger.Info("The binary log holds nothing beyond the history of the primary", "epoch", record.Epoch)
 		return in.save(judged)
-	case found.cut > 0 && obstacle == "":
-		return in.rewind(ctx, found, record.Epoch)
 	}
-	logger.Info("The binary log cannot be rewound", "reason", obstacle, "gtid", shorten(found.extra.String()), "epoch", record.Epoch)
+	logger.Info("The binary log cannot be rewound", "reason", found.obstacle, "gtid", shorten(found.extra.String()), "epoch", record.Epoch)
 	return in.save(func(d *state.Durable) {
 		loseVote(d, unvouchedJudged)
 		judged(d)
 	})
 }
 
+// findTail reads the last binary log, and adds the obstacles that are not in it.
+func (in *instance) findTail(record *v1beta1.ReplicationRecord, executed gtid.Set) (tail, error) {
+	own, err := in.cfg.ownUUID()
+	if err != nil {
+		return tail{}, err
+	}
+	found, err := newJudge(executed, own, record.ClusterUUID).last(in.cfg)
+	switch {
+	case err != nil || found.cut == 0:
+	case in.snapshot().RequiresOwnLog:
+		found.obstruct("it may hold acknowledged writes")
+	case own == record.LastOpened.ServerUUID:
+		found.obstruct("its server UUID is that of the primary")
+	}
+	return found, err
+}
+
 // reconcile compares a running instance with the open primary's history. What only the relay log holds is dropped with
 // it; what was executed beyond the history is published.
 func (in *instance) reconcile(ctx context.Context, record *v1beta1.ReplicationRecord, executed gtid.Set) error {
-	if record.LastOpened.ServerUUID == "" {
+	primary := record.LastOpened.ServerUUID
+	if primary == "" {
 		return refuse(api.ErrorPrecondition, "the record does not say which server UUID the primary has")
 	}
 	session, err := in.borrow(ctx)
@@ -127,20 +133,11 @@ func (in *instance) reconcile(ctx context.Context, record *v1beta1.ReplicationRe
 		return err
 	}
 	defer in.giveBack(ctx, session)
-	report, err := session.Read(ctx, nil)
+	report, err := in.withoutReceiver(ctx, session)
 	if err != nil {
-		return unavailable("reading the server's state", err)
-	}
-	if report.On("rpl_semi_sync_source_enabled") || !report.On("super_read_only") {
-		return refuse(api.ErrorPrecondition, "the instance leads")
-	}
-	if err := stopReceiver(ctx, session, report.Channel); err != nil {
 		return err
 	}
-	if report, err = session.Read(ctx, nil); err != nil {
-		return unavailable("reading the server's state", err)
-	}
-	received, err := beyond(report.Received, executed, record.LastOpened.ServerUUID)
+	received, err := beyond(report.Received, executed, primary)
 	if err != nil {
 		return err
 	}
@@ -153,7 +150,7 @@ func (in *instance) reconcile(ctx context.Context, record *v1beta1.ReplicationRe
 	if report, err = session.Read(ctx, nil); err != nil {
 		return unavailable("reading the server's state", err)
 	}
-	extra, err := beyond(report.GTIDExecuted, executed, record.LastOpened.ServerUUID)
+	extra, err := beyond(report.GTIDExecuted, executed, primary)
 	switch {
 	case err != nil:
 		return err
@@ -161,9 +158,25 @@ func (in *instance) reconcile(ctx context.Context, record *v1beta1.ReplicationRe
 		return in.dropRelayLog(ctx, session, report, unvouchedRelay, received.String())
 	}
 	klog.FromContext(ctx).Info("Executed transactions that the open primary does not have", "gtid", shorten(extra.String()), "epoch", record.Epoch)
-	return in.save(func(d *state.Durable) {
-		d.Diverged, d.DivergedKept = shorten(extra.String()), ""
-	})
+	return in.save(func(d *state.Durable) { d.Diverged, d.DivergedKept = shorten(extra.String()), "" })
+}
+
+// withoutReceiver stops the receiver of an instance that does not lead and reads what it holds then.
+func (in *instance) withoutReceiver(ctx context.Context, session *mysql.Session) (*mysql.Report, error) {
+	report, err := session.Read(ctx, nil)
+	if err != nil {
+		return nil, unavailable("reading the server's state", err)
+	}
+	if report.On("rpl_semi_sync_source_enabled") || !report.On("super_read_only") {
+		return nil, refuse(api.ErrorPrecondition, "the instance leads")
+	}
+	if err := stopReceiver(ctx, session, report.Channel); err != nil {
+		return nil, err
+	}
+	if report, err = session.Read(ctx, nil); err != nil {
+		return nil, unavailable("reading the server's state", err)
+	}
+	return report, nil
 }
 
 // beyond is what a set holds that is not in the open primary's history. Markers are left out: those of epochs that were
@@ -177,7 +190,12 @@ func beyond(text string, executed gtid.Set, primary string) (gtid.Set, error) {
 	return set.Subtract(set.OfUUID(primary)).Subtract(executed).WithoutTagPrefix(gtid.MarkerTagPrefix), nil
 }
 
-// haltApplier stops the applier within a bounded time.
+// applierThreads are the connection ids of the applier's coordinator and workers.
+const applierThreads = `SELECT processlist_id FROM performance_schema.threads
+ WHERE name IN ('thread/sql/replica_sql', 'thread/sql/replica_worker') AND processlist_id IS NOT NULL`
+
+// haltApplier stops the applier within a bounded time: its threads are killed when they do not stop. A worker that waits
+// for a reader's lock does not end with the coordinator alone.
 func (in *instance) haltApplier(ctx context.Context, session *mysql.Session, channel *mysql.Channel) error {
 	if channel == nil {
 		return nil
@@ -190,8 +208,7 @@ func (in *instance) haltApplier(ctx context.Context, session *mysql.Session, cha
 	tick := time.NewTicker(haltInterval)
 	defer tick.Stop()
 	for {
-		ids, err := session.Column(patience,
-			"SELECT processlist_id FROM performance_schema.threads WHERE name='thread/sql/replica_sql' AND processlist_id IS NOT NULL")
+		ids, err := session.Column(patience, applierThreads)
 		if err != nil {
 			return unavailable("looking for the applier", err)
 		}

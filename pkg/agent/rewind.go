@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/moco-mysql/moco/pkg/agent/state"
@@ -76,7 +77,10 @@ func (in *instance) resumeRewind(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the intent of a rewind: %w", err)
 	}
-	if err := in.cfg.cut(begun); err != nil {
+	switch err := in.cfg.cut(begun); {
+	case errors.Is(err, unix.ENOSPC):
+		return in.abandonRewind(ctx, begun)
+	case err != nil:
 		return err
 	}
 	err = os.Remove(filepath.Join(in.cfg.dataDir(), fileAuto))
@@ -101,7 +105,20 @@ func (in *instance) resumeRewind(ctx context.Context) error {
 	return syncPath(in.cfg.ownDir())
 }
 
-// cut copies the tail into quarantine and truncates the file.
+// abandonRewind gives up a rewind whose tail there is no room to keep: nothing is cut off yet, mysqld recovers all of it,
+// and the instance is judged when it runs.
+func (in *instance) abandonRewind(ctx context.Context, begun intent) error {
+	klog.FromContext(ctx).Info("There is no room to keep what a rewind cuts off", "file", begun.File, "bytes", begun.Size-begun.Offset)
+	if err := errors.Join(os.RemoveAll(begun.Entry), os.Remove(in.cfg.own(fileIntent)), syncPath(in.cfg.ownDir())); err != nil {
+		return fmt.Errorf("giving up a rewind: %w", err)
+	}
+	return in.save(func(d *state.Durable) {
+		loseVote(d, unvouchedJudged)
+		judged(d)
+	})
+}
+
+// cut copies the tail into quarantine and truncates the file. There is no error for want of room once it is cut.
 func (c *Config) cut(begun intent) error {
 	path := filepath.Join(c.dataDir(), begun.File)
 	info, err := os.Stat(path)

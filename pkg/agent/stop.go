@@ -28,7 +28,7 @@ func (in *instance) stop(_ context.Context, req *api.StopRequest) (api.Reply, er
 		return api.Reply{}, err
 	}
 	start := in.serverStart()
-	if start == "" {
+	if start == "" || in.isStopping() {
 		return in.unchanged(), nil
 	}
 	in.endClosing()

@@ -27,8 +27,8 @@ const (
 // sweep ends the agent's sessions of earlier commands and agents, and if they do not go kills mysqld and starts it again.
 func (in *instance) sweep(ctx context.Context) error {
 	start := in.serverStart()
-	if start == "" || !in.reachable() {
-		return nil // a mysqld that takes no connections yet has no sessions
+	if start == "" || !in.reachable() || in.isStopping() {
+		return nil // a mysqld that takes no connections, yet or any more, has no sessions
 	}
 	session, err := in.borrow(ctx)
 	if err != nil {

@@ -55,9 +55,6 @@ type tail struct {
 	obstacle string
 }
 
-// errNoLog: there is no binary log to judge.
-var errNoLog = errors.New("there is no binary log")
-
 // judge says what of the tail of the last binary log is beyond a history.
 type judge struct {
 	executed gtid.Set
@@ -99,7 +96,7 @@ func (j judge) last(c *Config) (tail, error) {
 		return tail{}, err
 	}
 	if len(files) == 0 {
-		return tail{}, errNoLog
+		return tail{obstacle: "there is no binary log"}, nil
 	}
 	path := files[len(files)-1]
 	file, err := os.Open(path)
@@ -132,7 +129,7 @@ func (j judge) read(file io.Reader, found *tail) error {
 		one, err := log.Next()
 		switch {
 		case errors.Is(err, io.EOF) || errors.Is(err, binlog.ErrTorn):
-			if !log.InUse() || log.Ended() {
+			if found.cut > 0 && (!log.InUse() || log.Ended()) {
 				found.obstruct("mysqld had closed the log: it may have committed everything in it")
 			}
 			return nil

@@ -17,8 +17,7 @@ import (
 
 const (
 	// closeTimeout bounds the attempt to close a primary so that it can be stopped cleanly. After it comes SIGKILL.
-	closeTimeout  = 5 * time.Second
-	closeInterval = 100 * time.Millisecond
+	closeTimeout = 5 * time.Second
 	// slotPatience bounds the wait for a command that is still being carried out; its own statements have deadlines.
 	slotPatience = 2 * time.Second
 )
@@ -38,13 +37,20 @@ func (in *instance) terminate() {
 		defer func() { <-in.slot }()
 	}
 	process, _ := in.sup.State()
-	if !process.Running {
+	if !process.Running || in.isStopping() {
 		return
 	}
 	in.endClosing()
 	if err := in.endServer(process.StartID); err != nil {
 		logger.Error(err, "Ending mysqld failed")
 	}
+}
+
+// isStopping says whether a clean stop of the running mysqld was ordered.
+func (in *instance) isStopping() bool {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	return in.stopping
 }
 
 // endServer stops that mysqld cleanly if it may be, and kills it if not. It does not wait for a clean end, which is noted
@@ -116,26 +122,7 @@ func (in *instance) closeToClients(ctx context.Context) error {
 	if err := session.SetGlobal(ctx, "offline_mode=ON", "super_read_only=ON"); err != nil {
 		return fmt.Errorf("closing to clients: %w", err)
 	}
-	tick := time.NewTicker(closeInterval)
-	defer tick.Stop()
-	for quiet := 0; ; {
-		busy, err := in.busySessions(ctx, session)
-		if err != nil {
-			return fmt.Errorf("looking for sessions: %w", err)
-		}
-		quiet++
-		if busy > 0 {
-			quiet = 0
-		}
-		if quiet == 2 {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%d sessions are left: %w", busy, ctx.Err())
-		}
-	}
+	return in.untilQuiet(ctx, session, in.busySessions)
 }
 
 // busySessions counts the clients' sessions and everybody who waits for an acknowledgement, the agent's marker included.

@@ -25,6 +25,11 @@ func loseVote(d *state.Durable, reason string) {
 	d.RelayDropped, d.Awaiting, d.AwaitingEpoch = false, "", 0
 }
 
+// vouch gives the vote back.
+func vouch(d *state.Durable) {
+	d.Unvouched, d.RelayDropped, d.Awaiting, d.AwaitingEpoch = "", false, "", 0
+}
+
 // judgeBoot takes the vote of a replica whose host was restarted, unless its mysqld had ended cleanly and the volume was
 // flushed then. A binary log is flushed with every commit, a relay log is not, and after a torn file the next one's header
 // claims what is lost: an instance that followed nobody has lost nothing. Nothing was saved on this host before.
@@ -70,7 +75,7 @@ func (in *instance) endedCleanly(before, next supervise.State) *supervise.Exit {
 // from: never earlier, it may be the last copy. It says whether it did.
 func (in *instance) renounce(ctx context.Context, session *mysql.Session, report *mysql.Report, record *v1beta1.ReplicationRecord) (bool, error) {
 	d := in.snapshot()
-	if d.Unvouched == "" || d.RelayDropped || record.Phase != v1beta1.RecordOpened {
+	if d.Unvouched == "" || d.RelayDropped || !hasEverything(record) {
 		return false, nil
 	}
 	if err := stopReceiver(ctx, session, report.Channel); err != nil {
@@ -82,6 +87,13 @@ func (in *instance) renounce(ctx context.Context, session *mysql.Session, report
 	return true, in.dropRelayLog(ctx, session, report, d.Unvouched, "")
 }
 
+// hasEverything says whether the record's primary holds every acknowledged write, so that a relay log is not the last copy
+// of one: it was opened in this epoch, or it is the one that was open last.
+func hasEverything(record *v1beta1.ReplicationRecord) bool {
+	return record.Phase == v1beta1.RecordOpened ||
+		record.Primary != nil && record.LastOpened != nil && record.Primary.Incarnation == record.LastOpened.Primary.Incarnation
+}
+
 // await begins to give the vote back.
 func (in *instance) await(ctx context.Context, req *api.AwaitRequest) (api.Reply, error) {
 	if err := in.admitBelow(&req.Envelope, &req.Record); err != nil {
@@ -91,14 +103,8 @@ func (in *instance) await(ctx context.Context, req *api.AwaitRequest) (api.Reply
 	if err != nil || awaited.Count() != 1 || awaited.HighestMarkerEpoch(req.Record.ClusterUUID) != req.Epoch {
 		return api.Reply{}, refuse(api.ErrorInvalid, "%q is no marker of epoch %d", req.GTID, req.Epoch)
 	}
-	d := in.snapshot()
-	switch {
-	case d.Unvouched == "":
-		return api.Reply{}, refuse(api.ErrorPrecondition, "the instance has its vote")
-	case !d.RelayDropped:
-		return api.Reply{}, refuse(api.ErrorPrecondition, "the old relay log is not given up yet")
-	case d.Diverged != "":
-		return api.Reply{}, refuse(api.ErrorPrecondition, "the instance has diverged")
+	if wrong := cannotAwait(in.snapshot()); wrong != "" {
+		return api.Reply{}, refuse(api.ErrorPrecondition, "%s", wrong)
 	}
 	session, err := in.borrow(ctx)
 	if err != nil {
@@ -124,6 +130,19 @@ func (in *instance) await(ctx context.Context, req *api.AwaitRequest) (api.Reply
 		return api.Reply{}, err
 	}
 	return in.accepted()
+}
+
+// cannotAwait says why the vote cannot be given back now, "" when it can.
+func cannotAwait(d state.Durable) string {
+	switch {
+	case d.Unvouched == "":
+		return "the instance has its vote"
+	case !d.RelayDropped:
+		return "the old relay log is not given up yet"
+	case d.Diverged != "":
+		return "the instance has diverged"
+	}
+	return ""
 }
 
 // notConnected says why a replica is not connected to the open primary, "" when it is.
@@ -163,7 +182,7 @@ func (in *instance) settle(start string, report *mysql.Report) {
 			now.Diverged = survived
 		}
 		if regained && now.Awaiting == d.Awaiting {
-			now.Unvouched, now.Awaiting, now.AwaitingEpoch, now.RelayDropped = "", "", 0, false
+			vouch(now)
 		}
 	})
 	if err != nil {

@@ -31,7 +31,7 @@ func collect(want Desired, seen Observed) Plan {
 	r := seen.Record
 	actions := append(fenceAll(seen), startFollowers(want, seen)...)
 	old := seen.holder(r.LastOpened.Primary)
-	spared := old != nil && promised(old, r) != nil && promised(old, r).Spared
+	spared := old != nil && promised(old, r) != nil && promised(old, r).Spared && has(promised(old, r).Received, r.LastOpened.MarkerGTID)
 	members := fenced(want, seen)
 	outstanding := toPromise(want, seen)
 	lack := ""
@@ -69,14 +69,13 @@ func toPromise(want Desired, seen Observed) []string {
 	return names
 }
 
-// salvageable reports whether the old primary itself may lead again: its agent has promised the epoch, its mysqld is
-// reaped or closed, so its own log is whole and holds everything that was acknowledged.
+// salvageable reports whether the old primary itself may lead again: its agent has promised the epoch, and its mysqld is
+// reaped, or closed and fenced. Its own log is whole then and holds everything that was acknowledged.
 func salvageable(old *Instance, r *Record) bool {
 	if old == nil || old.Stopping || old.Agent.Diverged != nil {
 		return false
 	}
-	f := promised(old, r)
-	return f != nil && (f.Killed || f.Spared) || f == nil && knows(old, r) && old.Agent.Mysqld == api.MysqldDown && old.Agent.Volume == api.VolumeReady
+	return promised(old, r) != nil || knows(old, r) && old.Agent.Mysqld == api.MysqldDown && old.Agent.Volume == api.VolumeReady
 }
 
 // chosenPlan writes the choice.
@@ -175,17 +174,21 @@ func rank(want Desired, seen Observed, members []*Instance) (candidates []ranked
 	r := seen.Record
 	for _, i := range members {
 		received, err := gtid.Parse(promised(i, r).Received)
-		executed, errExecuted := gtid.Parse(i.Agent.Server.GTIDExecuted)
-		if err != nil || errExecuted != nil || !has(promised(i, r).Received, r.LastOpened.MarkerGTID) {
+		if err != nil || !has(promised(i, r).Received, r.LastOpened.MarkerGTID) {
 			continue
 		}
-		c := ranked{Instance: i, acked: acknowledged(r, received), behind: received.Subtract(executed).Count(), penalty: penalty(want, i, members, r)}
-		all = all.Union(c.acked)
+		all = all.Union(acknowledged(r, received)) // of one whose mysqld does not answer now, too: the fence says it
 		conf := target(r)
-		if i.is(r.LastOpened.Primary) || i.Stopping || !contains(&conf, i.incarnation()) {
+		if i.is(r.LastOpened.Primary) || i.Stopping || !i.running() || !contains(&conf, i.incarnation()) {
 			continue
 		}
-		candidates = append(candidates, c)
+		executed, err := gtid.Parse(i.Agent.Server.GTIDExecuted)
+		if err != nil {
+			continue
+		}
+		candidates = append(candidates, ranked{
+			Instance: i, acked: acknowledged(r, received), behind: received.Subtract(executed).Count(), penalty: penalty(want, i, members, r),
+		})
 	}
 	return candidates, all
 }
@@ -205,7 +208,7 @@ func penalty(want Desired, i *Instance, members []*Instance, r *Record) int {
 	if want.Switchover != nil && want.Switchover.Target != "" && want.Switchover.Target != i.Name {
 		p++
 	}
-	if c := i.Agent.Server.Channel; c != nil && c.ApplierError != "" {
+	if applierError(i) != "" {
 		p += 4
 	}
 	purged, err := gtid.Parse(i.Agent.Server.GTIDPurged)
@@ -259,8 +262,8 @@ func backlog(i *Instance, r *Record) string {
 }
 
 func applierError(i *Instance) string {
-	if c := i.Agent.Server.Channel; c != nil {
-		return c.ApplierError
+	if !i.running() || i.Agent.Server.Channel == nil {
+		return ""
 	}
-	return ""
+	return i.Agent.Server.Channel.ApplierError
 }

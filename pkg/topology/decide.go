@@ -151,21 +151,42 @@ func succeed(want Desired, seen Observed, rule Rule) Plan {
 func claimFor(seen Observed, rule Rule, next *Record, primary Member) Plan {
 	i := seen.holder(primary)
 	if i == nil || i.Stopping {
-		return wait(rule, fmt.Sprintf("%s, the primary of the last opened epoch, does not answer", primary.Name), describe(seen.find(primary.Name), primary))
+		plan := wait(rule, fmt.Sprintf("%s, the primary of the last opened epoch, does not answer", primary.Name), describe(seen.find(primary.Name), primary))
+		plan.Actions = startKnown(seen) // whoever could take over instead must run for it
+		return plan
 	}
 	leader := member(i)
 	next.Phase, next.Claim, next.Primary = v1beta1.RecordChosen, seen.FreshClaim, &leader
 	return write(rule, fmt.Sprintf("epoch %d begins with %s as its primary", next.Epoch, i.Name), next)
 }
 
-// overtaken returns the copy of the record that an agent was shown later than the one in the store, or nil. That
-// happens when the object was restored from an older copy.
-func overtaken(seen Observed) *Record {
-	copied := newestCopy(seen)
-	if copied == nil || copied.Epoch <= seen.Record.Epoch {
+// startKnown starts, closed, what does not run and did not lead, whatever record it was shown last.
+func startKnown(seen Observed) []Action {
+	var actions []Action
+	if seen.Record == nil || seen.Record.LastOpened == nil {
 		return nil
 	}
-	return copied
+	for n := range seen.Instances {
+		i := &seen.Instances[n]
+		if i.Agent != nil && !i.Agent.NeedsReturn && !i.is(seen.Record.LastOpened.Primary) && sworn(i, seen.Record) && startable(Desired{}, seen, i) {
+			actions = append(actions, Action{Kind: Start, Instance: i.Name, Record: seen.Record})
+		}
+	}
+	return actions
+}
+
+// overtaken returns the copy of the record that an agent was shown later than the one in the store, or nil. That
+// happens when the object was restored from an older copy. Within one epoch only its opening counts: writes were
+// acknowledged in it, which the last opened epoch of the older copy knows nothing of.
+func overtaken(seen Observed) *Record {
+	copied, r := newestCopy(seen), seen.Record
+	switch {
+	case copied == nil || copied.Epoch < r.Epoch:
+		return nil
+	case copied.Epoch > r.Epoch, copied.Phase == v1beta1.RecordOpened && r.Phase != v1beta1.RecordOpened:
+		return copied
+	}
+	return nil
 }
 
 // newestCopy returns the copy with the highest epoch among the agents; of equal ones the opened one.

@@ -20,7 +20,7 @@ func establish(want Desired, seen Observed) Plan {
 	r := seen.Record
 	p := seen.holder(*r.Primary)
 	if r.LastOpened != nil {
-		if suspected := suspicion(want, seen); suspected != "" {
+		if suspected := suspicion(want, seen); suspected != "" && !salvaged(want, seen, p) {
 			if plan, begun := failover(want, seen, suspected); begun {
 				return plan
 			}
@@ -197,7 +197,7 @@ func following(want Desired, seen Observed, i, p *Instance, ack api.Acknowledge)
 	if follows(i, p, ack) {
 		return nil, i.Agent.Server.Channel.Receiver == receiverConnected
 	}
-	if i.Agent.Diverged != nil || !within(i, p) || (i.Agent.Unvouched != "" && seen.Record.Phase != v1beta1.RecordOpened) {
+	if i.Agent.Diverged != nil || !within(i, p) || (i.Agent.Unvouched != "" && takesOver(seen.Record)) {
 		return nil, false // it is compared with the primary once that is open
 	}
 	return []Action{{Kind: Follow, Instance: i.Name, Peer: p.Name, Address: p.IP, Record: seen.Record, Ack: ack}}, false
@@ -216,13 +216,16 @@ func follows(i, p *Instance, ack api.Acknowledge) bool {
 		s.Channel.User == api.ReplicationUser(i.incarnation()) && s.ReplicaSemiSync == (ack == api.AckOn) && !turnedAway(s.Channel)
 }
 
-// accessDenied is ER_ACCESS_DENIED_ERROR.
-const accessDenied = 1045
+// accessDenied is ER_ACCESS_DENIED_ERROR, accountLocked ER_ACCOUNT_HAS_BEEN_LOCKED.
+const (
+	accessDenied  = 1045
+	accountLocked = 3118
+)
 
-// turnedAway reports whether the source refuses the receiver's login: its account is missing or has another password.
+// turnedAway reports whether the source refuses the receiver's login: its account is missing, locked, or has another password.
 // Going on as it is would not help then.
 func turnedAway(c *api.Channel) bool {
-	return c.Receiver != receiverConnected && c.ReceiverErrno == accessDenied
+	return c.Receiver != receiverConnected && (c.ReceiverErrno == accessDenied || c.ReceiverErrno == accountLocked)
 }
 
 // ahead names voters that hold transactions of p's own line, or markers of the cluster, that p itself lacks: its volume
@@ -328,9 +331,25 @@ func marking(seen Observed, p *Instance, actions []Action, without []string) Pla
 		Actions:  actions, Requeue: lookAgain,
 	}
 	if m == nil || m.Epoch != r.Epoch || m.Claim != r.Claim || m.State == api.MarkerFailed || unheard(seen, p) {
-		plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: p.Agent.StateCounter})
+		plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: attempt(p, r)})
 	}
 	return plan
+}
+
+// attempt is the number of p's next marker: its state counter, which only grows, or the number after the highest marker of
+// this epoch that it knows, should its agent have ended between a marker and the counting of it.
+func attempt(p *Instance, r *Record) int64 {
+	next := p.Agent.StateCounter
+	set, err := gtid.Parse(p.Agent.Server.Received)
+	if err != nil {
+		return next
+	}
+	for _, i := range set.Intervals(gtid.Source{UUID: strings.ToLower(r.ClusterUUID), Tag: gtid.MarkerTagPrefix + strconv.FormatInt(r.Epoch, 10)}) {
+		if i.Last < firstAwaited {
+			next = max(next, i.Last+1)
+		}
+	}
+	return next
 }
 
 // unheard reports whether the marker of p waits although k other voters report it in Recv.

@@ -35,8 +35,12 @@ type model struct {
 	writes int
 	// volumes is what each instance has on disk, as a GTID set.
 	volumes map[string]string
-	floor   string
-	ownLog  bool
+	// opened are the instances whose running mysqld was open for writes.
+	opened map[string]bool
+	floor  string
+	ownLog bool
+	// cannotApply is an instance whose applier fails.
+	cannotApply string
 	// loseAcks keeps markers waiting although the replicas receive them.
 	loseAcks bool
 	// restart forgets the claim, as a new coordinator would, after this many record writes; 0 is never.
@@ -44,7 +48,7 @@ type model struct {
 }
 
 func newModel(t *testing.T, instances int) *model {
-	m := &model{t: t, writes: 1, volumes: map[string]string{}}
+	m := &model{t: t, writes: 1, volumes: map[string]string{}, opened: map[string]bool{}}
 	for n := range instances {
 		m.instances = append(m.instances, Instance{
 			Name: fmt.Sprintf("db-mysql-%d", n), Ordinal: int32(n), IP: fmt.Sprintf("10.0.0.%d", n+1), HasVolume: true, Configured: true,
@@ -142,7 +146,12 @@ func (m *model) do(a Action, actions int) {
 	case Promise:
 		m.promise(i, a.Record)
 	case Apply:
-		s.Server.OfflineMode, s.Server.GTIDExecuted = true, s.Server.Received
+		s.Server.OfflineMode = true
+		if m.cannotApply != i.Name {
+			s.Server.GTIDExecuted = s.Server.Received
+		} else if s.Server.Channel != nil {
+			s.Server.Channel.ApplierError = "a row is missing"
+		}
 	case Close:
 		s.Server.OfflineMode, s.Server.SuperReadOnly = true, true
 		s.Closed = &api.Closed{GTIDExecuted: s.Server.GTIDExecuted}
@@ -194,7 +203,9 @@ func (m *model) do(a Action, actions int) {
 			s.Server.Received = union(m.t, s.Server.Received, peer.Agent.Server.GTIDExecuted)
 			s.Server.GTIDExecuted = s.Server.Received
 		}
-		s.Server.Channel = &api.Channel{Host: peer.IP, User: api.ReplicationUser(s.Incarnation), Receiver: "Yes", ApplierRunning: true}
+		s.Server.Channel = &api.Channel{
+			Host: peer.IP, User: api.ReplicationUser(s.Incarnation), SourceUUID: modelUUID(peer.Ordinal), Receiver: "Yes", ApplierRunning: true,
+		}
 	case Lead:
 		if s.Server.Received != s.Server.GTIDExecuted {
 			m.t.Fatalf("%s leads before it has applied %s", i.Name, s.Server.Received)
@@ -269,6 +280,7 @@ func (m *model) open(i *Instance, a Action) {
 		m.t.Fatalf("%s opens in phase %s", i.Name, a.Record.Phase)
 	}
 	i.Agent.Server.SuperReadOnly = false
+	m.opened[i.Name] = true
 }
 
 // check holds the invariants of the protocol that concern this model.
@@ -312,6 +324,9 @@ func (m *model) promise(i *Instance, r *Record) {
 	}
 	fence := &api.Fence{Epoch: r.Epoch, Claim: r.Claim}
 	switch {
+	case s.Server.SourceSemiSync && !m.opened[i.Name]:
+		s.Server.SourceSemiSync, s.Server.SourceActive = false, false
+		fence.Received = s.Server.Received
 	case s.Server.SourceSemiSync && s.Closed == nil:
 		m.crash(i.Name)
 		s.NeedsReturn, fence.Killed = true, true
@@ -403,7 +418,8 @@ func (m *model) lockedOut(incarnation string) bool {
 // crash ends mysqld of an instance. One that led must be compared before it starts under another primary.
 func (m *model) crash(name string) {
 	s := m.instance(name).Agent
-	s.NeedsReturn = s.Server.SourceSemiSync
+	s.NeedsReturn = s.Server.SourceSemiSync && m.opened[name]
+	m.opened[name] = false
 	s.Fence, s.Closed, s.LockedOut = nil, nil, nil
 	m.volumes[name] = s.Server.Received
 	s.Mysqld, s.Server, s.Marker, s.StateCounter = api.MysqldDown, nil, nil, s.StateCounter+1

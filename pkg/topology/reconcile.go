@@ -50,16 +50,21 @@ func within(i, p *Instance) bool {
 }
 
 // vouch gives votes back: a connected voter is told of a marker that the primary has not begun, then the primary begins it.
+// A learner that lost it before gets it back before it votes: beside a primary that is alone it acknowledges at once.
 func vouch(seen Observed, p *Instance) (actions []Action, waiting []string) {
 	r := seen.Record
 	marker := int64(0)
-	for _, v := range r.LastOpened.Voters {
-		i := seen.holder(v)
-		if i == nil || i == p || !i.running() || i.Agent.Unvouched == "" || i.Agent.Diverged != nil || !knows(i, r) {
+	for n := range seen.Instances {
+		i := &seen.Instances[n]
+		if i == p || !i.running() || i.Agent.Unvouched == "" || i.Agent.Diverged != nil || i.Stopping || !knows(i, r) {
 			continue
 		}
 		waiting = append(waiting, fmt.Sprintf("%s: its vote (%s)", i.Name, i.Agent.Unvouched))
-		if !follows(i, p, api.AckOn) || i.Agent.Server.Channel.Receiver != receiverConnected {
+		ack := api.AckOff
+		if IsVoter(r, i.incarnation()) {
+			ack = api.AckOn
+		}
+		if !follows(i, p, ack) || i.Agent.Server.Channel.Receiver != receiverConnected {
 			continue
 		}
 		if attempt := awaits(r, i); attempt > 0 && !has(p.Agent.Server.GTIDExecuted, i.Agent.Awaiting) {
@@ -98,7 +103,11 @@ func change(want Desired, seen Observed, p *Instance) *Plan {
 		}
 		left := slices.DeleteFunc(slices.Clone(r.LastOpened.Voters), func(m Member) bool { return m.Incarnation == v.Incarnation })
 		next := Configuration{Voters: left, AckCount: AckCount(len(left))}
-		if len(left) < minVoters || connected(seen, next, p) < next.AckCount || (why == absent && next.AckCount != r.LastOpened.AckCount) {
+		least := minVoters
+		if slices.Contains(want.AcceptLoss, v.Name) && why != absent {
+			least = 1 // a person lets the primary acknowledge alone until it has another
+		}
+		if len(left) < least || connected(seen, next, p) < next.AckCount || (why == absent && next.AckCount != r.LastOpened.AckCount) {
 			continue
 		}
 		plan := write(RuleShrink, fmt.Sprintf("%s loses its vote in epoch %d: %s", v.Name, r.Epoch+1, why), pending(seen, next))

@@ -6,6 +6,7 @@ package topology
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
@@ -158,6 +159,9 @@ func readyLearner(want Desired, seen Observed, p *Instance) *Instance {
 		if i.Ordinal >= want.Replicas || i == p || i.Stopping || !i.running() || IsVoter(seen.Record, i.incarnation()) {
 			continue
 		}
+		if i.Agent.Unvouched != "" || i.Agent.Diverged != nil {
+			continue
+		}
 		if follows(i, p, api.AckOff) && caughtUp(i) && near(i, p) && servesAll(seen, i) {
 			return i
 		}
@@ -295,7 +299,7 @@ func lostVoter(seen Observed, i *Instance) string {
 func pickDonor(seen Observed, p *Instance, busy map[string]bool) *Instance {
 	for _, v := range seen.Record.LastOpened.Voters {
 		i := seen.holder(v)
-		if i != nil && i != p && !i.Stopping && i.running() && follows(i, p, api.AckOn) && caughtUp(i) && !busy[i.Name] {
+		if i != nil && i != p && !i.Stopping && i.running() && follows(i, p, api.AckOn) && caughtUp(i) && !busy[i.Name] && pure(seen, i, p) {
 			return i
 		}
 	}
@@ -303,6 +307,23 @@ func pickDonor(seen Observed, p *Instance, busy map[string]bool) *Instance {
 		return p
 	}
 	return nil
+}
+
+// pure reports whether a donor holds no marker that the primary lacks: a clone would have it as purged, and could neither
+// vote nor ever lead those that do not have it.
+func pure(seen Observed, i, p *Instance) bool {
+	mine, errMine := gtid.Parse(i.Agent.Server.GTIDExecuted)
+	theirs, errTheirs := gtid.Parse(p.Agent.Server.GTIDExecuted)
+	if errMine != nil || errTheirs != nil {
+		return false
+	}
+	newer := mine.OfUUID(p.Agent.Server.ServerUUID)
+	for _, source := range mine.Subtract(theirs).Subtract(newer).Sources() {
+		if source.Tag != gtid.MarkerTagPrefix+strconv.FormatInt(seen.Record.Epoch, 10) {
+			return false
+		}
+	}
+	return true
 }
 
 // donorsAtWork returns the names of the instances that serve a clone now.
@@ -325,11 +346,14 @@ func attach(want Desired, seen Observed, i, p *Instance) (actions []Action, wait
 		return []Action{{Kind: Discard, Instance: i.Name, Record: r, Executed: history(p)}},
 			fmt.Sprintf("%s: to be cloned again; it had executed %s, which no primary has", i.Name, i.Agent.Diverged.GTIDs)
 	case i.Agent.NeedsReturn && i.Agent.Mysqld == api.MysqldDown:
-		return []Action{{Kind: Return, Instance: i.Name, Record: r, Executed: history(p)}}, i.Name + ": to be compared with " + p.Name
+		return nil, i.Name + ": to be compared with " + p.Name
 	case startable(want, seen, i):
 		return []Action{{Kind: Start, Instance: i.Name, Record: r}}, i.Name + ": mysqld to start"
 	case !i.running():
 		return nil, describe(i, Member{Name: i.Name})
+	case follows(i, p, api.AckOff) && caughtUp(i) && near(i, p) && !servesAll(seen, i) && !pure(seen, i, p):
+		return []Action{{Kind: Discard, Instance: i.Name, Record: r, Executed: history(p)}},
+			i.Name + ": to be cloned again; it was cloned from an instance with a marker that the others will never get"
 	case follows(i, p, api.AckOff):
 		return nil, fmt.Sprintf("%s: to catch up with %s%s", i.Name, p.Name, parenthesis(channelTrouble(i)))
 	case !within(i, p) && belongs(seen, i):

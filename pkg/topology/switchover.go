@@ -41,6 +41,9 @@ func switchover(want Desired, seen Observed, p *Instance) Plan {
 		return cannotSwitch(want, seen, p, refused)
 	}
 	closed := p.Agent.Closed
+	if closed != nil && closed.GTIDExecuted != "" && !containsSet(closed.GTIDExecuted, p.Agent.Server.GTIDExecuted) {
+		return serveOn(want, seen, p) // it was to open again meanwhile, and has committed its marker: it could not be spared
+	}
 	plan := Plan{Requeue: lookAgain, Decision: Decision{Rule: RuleSwitchover, Reason: fmt.Sprintf("%s hands over to %s", p.Name, next.Name)}}
 	switch {
 	case !knows(p, r) || !knows(next, r):
@@ -135,6 +138,8 @@ func unready(want Desired, seen Observed, i, p *Instance, v Member) string {
 		return i.Name + " is fenced"
 	case !follows(i, p, api.AckOn) || i.Agent.Server.Channel.Receiver != receiverConnected:
 		return i.Name + " is not connected to " + p.Name
+	case time.Duration(i.Agent.Server.Channel.QuietMillis)*time.Millisecond >= want.Detection:
+		return i.Name + " has heard nothing of " + p.Name + " for a while"
 	case p.closed():
 		return "" // nothing new comes; it catches up
 	case !caughtUp(i) || !near(i, p):

@@ -29,6 +29,10 @@ func take(want Desired, seen Observed) Plan {
 		Decision: Decision{Rule: RulePrepare, Reason: fmt.Sprintf("%s takes over in epoch %d", p.Name, r.Epoch)},
 		Actions:  showRecord(seen), Requeue: lookAgain,
 	}
+	if !p.running() {
+		plan.Decision.WaitingFor = describe(p, *r.Primary)
+		return plan
+	}
 	conf, connected := target(r), int32(0)
 	for _, v := range conf.Voters {
 		i := seen.holder(v)
@@ -55,7 +59,7 @@ func take(want Desired, seen Observed) Plan {
 		plan.Decision.WaitingFor = p.Name + " to lead"
 		plan.Actions = append(withoutPromise(plan.Actions, p.Name), Action{Kind: Lead, Instance: p.Name, Record: r, AckCount: conf.AckCount})
 		if p.Agent.Marker == nil {
-			plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: p.Agent.StateCounter})
+			plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: attempt(p, r)})
 		}
 		return plan
 	}
@@ -86,26 +90,40 @@ func unable(want Desired, seen Observed, p *Instance) string {
 		return p.Name + " is being stopped while it takes over"
 	case p.running() && promised(p, r) == nil && !leads(p, target(r).AckCount):
 		return p.Name + " has forgotten what it held when it promised" // its mysqld or its agent was started again
-	case applierError(p) != "" && better(want, seen, p):
+	case applierError(p) != "" && (better(want, seen, p) || returnable(seen)):
 		return fmt.Sprintf("%s cannot apply what it received, and another holds as much", p.Name)
 	}
 	return ""
 }
 
-// better reports whether another fenced member that can apply holds as much as the candidate.
+// better reports whether another fenced member that can lead and apply holds as much as the candidate.
 func better(want Desired, seen Observed, p *Instance) bool {
-	mine := promised(p, seen.Record)
+	r := seen.Record
+	mine, conf := promised(p, r), target(r)
 	for _, i := range fenced(want, seen) {
-		if f := promised(i, seen.Record); i != p && mine != nil && applierError(i) == "" && containsSet(f.Received, mine.Received) {
+		if i == p || mine == nil || applierError(i) != "" || i.is(r.LastOpened.Primary) || !contains(&conf, i.incarnation()) || !i.running() {
+			continue
+		}
+		if containsSet(promised(i, r).Received, mine.Received) {
 			return true
 		}
 	}
 	return false
 }
 
+// returnable reports whether the old primary is there, at rest, to lead again in an epoch of its own: it holds everything.
+func returnable(seen Observed) bool {
+	old := seen.holder(seen.Record.LastOpened.Primary)
+	return old != nil && old.running() && !old.Stopping && old.closed() && sworn(old, seen.Record) && old.Agent.Diverged == nil
+}
+
 // again begins the epoch after one whose candidate was lost, if enough voters are there, and waits for them otherwise.
 func again(want Desired, seen Observed, lost string) Plan {
-	if lack := obstacle(want, seen); lack != "" {
+	lack := obstacle(want, seen)
+	if p := seen.holder(*seen.Record.Primary); lack == "" && p != nil && applierError(p) != "" && !better(want, seen, p) && returnable(seen) {
+		lack = "another that holds as much and can apply it" // the next choice would be the same
+	}
+	if lack != "" {
 		old := seen.holder(seen.Record.LastOpened.Primary)
 		if old != nil && !old.Stopping {
 			next := seen.Record.DeepCopy()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/mysql/gtid"
 )
 
 // suspicion says why the primary of the last opened epoch is taken for lost, "" when it is not. That the coordinator cannot reach it
@@ -57,7 +58,7 @@ func corroborated(want Desired, seen Observed, reason string) string {
 			continue
 		}
 		others++
-		if i := seen.holder(v); i != nil && misses(want, i) {
+		if i := seen.holder(v); i != nil && misses(want, i, seen.Record.LastOpened.ServerUUID) {
 			missing++
 		}
 	}
@@ -67,13 +68,15 @@ func corroborated(want Desired, seen Observed, reason string) string {
 	return fmt.Sprintf("%s, and %d of %d replicas miss it", reason, missing, others)
 }
 
-// misses reports whether a replica hears nothing from its source, by the word of its own receiver.
-func misses(want Desired, i *Instance) bool {
+// misses reports whether a replica hears nothing from the server with that UUID, by the word of its own receiver. One that
+// hears another, the candidate of an epoch that came to nothing, misses it.
+func misses(want Desired, i *Instance, primary string) bool {
 	if !i.running() {
 		return i.Agent.Mysqld == api.MysqldDown
 	}
 	c := i.Agent.Server.Channel
-	return c == nil || c.Receiver != receiverConnected || time.Duration(c.QuietMillis)*time.Millisecond >= want.Detection
+	return c == nil || c.Receiver != receiverConnected || time.Duration(c.QuietMillis)*time.Millisecond >= want.Detection ||
+		(c.SourceUUID != "" && primary != "" && c.SourceUUID != primary)
 }
 
 // cutOff reports whether too few voters hear the primary to acknowledge its writes, although their agents answer.
@@ -178,6 +181,29 @@ func obstacle(want Desired, seen Observed) string {
 		return fmt.Sprintf("a new primary needs %d replicas to acknowledge its writes, %d would be there", next.AckCount, able-1)
 	}
 	return ""
+}
+
+// salvaged reports whether p leads again from its own log because nobody else holds everything: it was killed for this very
+// epoch, and is to be started, not replaced. Else its death would begin epoch after epoch.
+func salvaged(want Desired, seen Observed, p *Instance) bool {
+	r := seen.Record
+	if p == nil || p.Agent.Mysqld != api.MysqldDown || !slices.ContainsFunc(seen.Instances, func(i Instance) bool { return promised(&i, r) != nil }) {
+		return false
+	}
+	all, err := gtid.Parse(seen.Floor)
+	if err != nil {
+		return true
+	}
+	all = acknowledged(r, all)
+	var held []gtid.Set
+	for _, m := range ackers(r, nextConfiguration(want, r)) {
+		if i := seen.holder(m); usable(want, i) && has(i.Agent.Server.Received, r.LastOpened.MarkerGTID) {
+			received, _ := gtid.Parse(i.Agent.Server.Received) // it was parsed for the marker
+			held = append(held, acknowledged(r, received))
+			all = all.Union(held[len(held)-1])
+		}
+	}
+	return !slices.ContainsFunc(held, func(set gtid.Set) bool { return set.Contains(all) })
 }
 
 // nextConfiguration is what a takeover opens with: the last opened configuration, without those whose loss was accepted.

@@ -48,7 +48,7 @@ var always = map[string]string{
 	"gtid_mode": "ON", "enforce_gtid_consistency": "ON", "log_replica_updates": "ON", "binlog_format": "ROW", "sync_binlog": "1",
 	"innodb_flush_log_at_trx_commit": "1", "binlog_error_action": "ABORT_SERVER", "rpl_semi_sync_source_wait_point": "AFTER_SYNC",
 	"rpl_semi_sync_source_timeout": "1000000000000000000", "rpl_semi_sync_source_wait_no_replica": "ON", "skip_replica_start": "ON",
-	"relay_log_recovery": "OFF", "replica_preserve_commit_order": "ON", "replica_net_timeout": "4",
+	"relay_log_recovery": "OFF", "replica_preserve_commit_order": "ON", "replica_net_timeout": "10",
 	"binlog_expire_logs_auto_purge": "OFF", "persisted_globals_load": "OFF", "offline_mode": "OFF",
 	"default_storage_engine": "InnoDB", "partial_revokes": "ON",
 }

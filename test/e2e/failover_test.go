@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
@@ -60,8 +61,22 @@ func TestFailover(t *testing.T) {
 		{"a replica loses its volume and gets its vote back", f.volumeLost},
 		{"kills and switchovers in turn", f.alternating},
 	} {
-		scenario(t, s.name, s.body)
+		if ok := scenario(t, s.name, s.body); !ok && f.Wait(t.Context(), recoverWithin, f.recovered) != nil {
+			t.Fatal("the cluster did not become healthy again, so nothing more can be learnt from it")
+		}
 	}
+}
+
+// recoverWithin is how long a cluster may take to become healthy after a scenario that failed.
+const recoverWithin = time.Minute
+
+// recovered says what is missing to a healthy cluster.
+func (f *fixture) recovered(ctx context.Context) error {
+	cluster, err := f.Get(ctx, f.namespace, f.name)
+	if err == nil && !apimeta.IsStatusConditionTrue(cluster.Status.Conditions, v1beta1.ConditionHealthy) {
+		err = fmt.Errorf("the decision is %+v", cluster.Status.Decision)
+	}
+	return err
 }
 
 // healthy waits for a cluster without a fault and returns its state.

@@ -24,7 +24,7 @@ const (
 	// holdWithin is how long it may take until the status says that nobody can take over.
 	holdWithin = 60 * time.Second
 	// serverAway is how long writes go on without the API server, before a replica dies and after that.
-	serverAway = 25 * time.Second
+	serverAway = 16 * time.Second
 )
 
 // primaryCut: clients on the primary's node go on to reach it, and must not be told OK once another leads; those elsewhere

@@ -100,7 +100,9 @@ func switchOver(t *testing.T, p pair) {
 	}
 	start := mysqldStart(t, p.primary)
 	claim(p.Cluster)
+	begun = time.Now()
 	status := promise(p.Cluster, p.primary)
+	t.Logf("spared in %v", time.Since(begun))
 	if f := wantFence(t, p.Cluster, status); !f.Spared || f.Killed || f.Received != closed.GTIDExecuted || status.NeedsReturn || status.Server.SourceSemiSync {
 		t.Fatalf("status %s", mysqld.Describe(status))
 	}

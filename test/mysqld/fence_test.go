@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +71,7 @@ func TestATakeoverFromALivingPrimary(t *testing.T) {
 	execAll(t, root, "CREATE DATABASE d", "CREATE TABLE d.t (i INT PRIMARY KEY)", "INSERT INTO d.t VALUES (1)")
 	before := c.Record
 	claim(c.Cluster)
+	c.Record.Pending = &v1beta1.Configuration{AckCount: 1, Voters: []v1beta1.Member{mysqld.Member(c.replica), mysqld.Member(c.third)}}
 	var outcome <-chan error
 
 	t.Run("fenced replicas acknowledge nothing", func(t *testing.T) {
@@ -117,6 +119,18 @@ func TestATakeoverFromALivingPrimary(t *testing.T) {
 			t.Errorf("starting it under another primary: refused as %q, want Precondition", reason)
 		}
 	})
+	t.Run("a candidate that is not open yet locks out who leaves", func(t *testing.T) {
+		c.Choose(c.replica)
+		c.Lead(c.replica, 1)
+		leaver := c.primary.Status().Incarnation
+		c.Do(c.replica, api.CommandLockOut, &api.LockOutRequest{Record: c.Record, Members: []string{leaver}})
+		status := c.replica.Await("it is locked out", func(s *api.Status) bool { return slices.Contains(s.LockedOut, leaver) && s.Server != nil })
+		if !status.Server.SuperReadOnly || !status.Server.OfflineMode {
+			t.Errorf("the candidate is not closed: %s", mysqld.Describe(status))
+		}
+		admin := c.replica.Session(adminEndpoint(c.replica, c.Passwords[agent.AccountAdmin]))
+		awaitSQL(t, admin, "Y", "SELECT account_locked FROM mysql.user WHERE user=?", api.ReplicationUser(leaver))
+	})
 	t.Run("the candidate leads, and has what was acknowledged and nothing else", func(t *testing.T) {
 		c.lead(t, c.replica, c.third)
 		awaitSQL(t, c.root(c.replica), "1", "SELECT i FROM d.t")
@@ -163,7 +177,6 @@ func TestALeaderIsPreparedAlthoughItsRelayLogEndsWithinATransaction(t *testing.T
 
 	narrow.letThrough(3 << 20)
 	outcome := commit(root, "INSERT INTO d.t (v) VALUES "+strings.Repeat("(REPEAT('x', 1000000)),", 7)+"(REPEAT('x', 1000000))")
-	admin := p.replica.Session(adminEndpoint(p.replica, p.Passwords[agent.AccountAdmin]))
 	<-narrow.drained
 	claim(p.Cluster)
 	promise(p.Cluster, p.primary)
@@ -183,7 +196,7 @@ func TestALeaderIsPreparedAlthoughItsRelayLogEndsWithinATransaction(t *testing.T
 	if elapsed < time.Second {
 		t.Errorf("it took only %v: the applier was not within the transaction, and this shows nothing", elapsed)
 	}
-	awaitSQL(t, admin, "1", "SELECT i FROM d.t")
+	awaitSQL(t, p.replica.Session(adminEndpoint(p.replica, p.Passwords[agent.AccountAdmin])), "1", "SELECT i FROM d.t")
 }
 
 // valve is a way to a mysqld that lets everything through until it is told to stop after so many bytes.

@@ -109,6 +109,18 @@ func TestACrashedPrimaryIsTheCoordinators(t *testing.T) {
 			t.Error("mysqld was never seen down")
 		}
 	})
+	t.Run("nobody is, but it was closed for a while", func(t *testing.T) {
+		root := i.Endpoint(agent.AccountRoot, c.Passwords[agent.AccountRoot])
+		execAll(t, mysqld.AwaitSession(t, root), "DO 0")
+		begun := time.Now()
+		c.Do(i, api.CommandClose, &api.CloseRequest{Record: c.Record, DurationMillis: longAlone.Milliseconds()})
+		i.Await("it is closed", func(s *api.Status) bool { return s.Closed != nil && s.Closed.GTIDExecuted != "" })
+		execAll(t, mysqld.AwaitSession(t, root), "DO 0")
+		if elapsed := time.Since(begun); elapsed < longAlone {
+			t.Errorf("it opened again after %v, want %v", elapsed, longAlone)
+		}
+		i.SignalServer(unix.SIGKILL)
+	})
 	t.Run("nobody is, and it opens again without acknowledgements", func(t *testing.T) {
 		execAll(t, mysqld.AwaitSession(t, i.Endpoint(agent.AccountRoot, c.Passwords[agent.AccountRoot])), "CREATE DATABASE d")
 	})

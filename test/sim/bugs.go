@@ -91,7 +91,11 @@ func (w *world) plantInObservation(seen topology.Observed) topology.Observed {
 	case w.bug(BugFloorIgnored):
 		seen.Floor = ""
 	case w.bug(BugQuorumTooSmall):
-		plantVoter(&seen)
+		if !w.calm {
+			plantVoter(&seen)
+		}
+	case w.bug(BugNotApplied):
+		plantApplied(&seen)
 	case w.bug(BugQuorumOfAttempt):
 		plantAttempt(&seen)
 	}
@@ -114,6 +118,18 @@ func plantVoter(seen *topology.Observed) {
 		made.Fence = &api.Fence{Epoch: r.Epoch, Claim: r.Claim}
 		seen.Instances[i].Agent, seen.Instances[i].Silent = made, 0
 		return
+	}
+}
+
+// plantApplied makes a candidate look as if it had applied what it received.
+func plantApplied(seen *topology.Observed) {
+	for n := range seen.Instances {
+		i := &seen.Instances[n]
+		if seen.Record.Phase == v1beta1.RecordChosen && i.Agent != nil && i.Agent.Server != nil && i.Agent.Incarnation == seen.Record.Primary.Incarnation {
+			status, server := *i.Agent, *i.Agent.Server
+			server.GTIDExecuted = server.Received
+			status.Server, i.Agent = &server, &status
+		}
 	}
 }
 

@@ -103,12 +103,21 @@ func (w *world) begin(n *node, c *command) {
 	w.checkAdmitted(n, c)
 	before := a.Durable
 	next, changed := admission.Promise(a.Durable, &c.env, shown(c))
+	if c.Kind == topology.Promise {
+		next.Counter++ // in the same write as the promise
+		changed = true
+	}
 	if changed {
 		a.Durable = next
-		w.savePromise(n)
+		w.save(n)
 	}
 	w.tracef("%s: %s epoch %d/%s", n.name, c.Kind, c.env.Epoch, c.env.Claim)
-	a.steps = w.stepsOf(n, c, before.Record != nil && admission.Fences(before, c.Record))
+	a.steps = w.stepsOf(n, c, admission.Fences(before, c.Record) && !fencedFor(a, c))
+}
+
+// fencedFor reports whether the agent is fenced for that epoch and claim already.
+func fencedFor(a *agent, c *command) bool {
+	return a.fence != nil && a.fence.Epoch == c.env.Epoch && a.fence.Claim == c.env.Claim
 }
 
 // shown is the record that a command carries: Start, Stop and Admit name only its epoch.
@@ -123,7 +132,7 @@ func shown(c *command) *topology.Record {
 func (w *world) check(n *node, c *command) *api.Error {
 	d := n.agent.Durable
 	if w.bug(BugPromiseNotChecked) && n.agent.restarted {
-		d.PromisedEpoch, d.PromisedClaim = 0, ""
+		d.PromisedEpoch, d.PromisedClaim, d.Counter = 0, "", c.env.StateCounter // the counter alone would refuse most of it
 	}
 	err := admission.Check(d, &c.env, shown(c))
 	var refused *api.Error
@@ -138,10 +147,12 @@ func (w *world) end(n *node, err *api.Error) {
 	a := n.agent
 	c := a.present
 	a.present, a.steps = nil, nil
-	if err == nil {
+	switch {
+	case err == nil && c.Kind == topology.Promise:
+	case err == nil:
 		a.Counter++
 		w.save(n)
-	} else {
+	default:
 		w.tracef("%s: refuses %s of epoch %d: %v", n.name, c.Kind, c.env.Epoch, err)
 	}
 	if c.reply != nil {

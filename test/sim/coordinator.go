@@ -109,6 +109,9 @@ func (w *world) noteFloor(s *api.Status) {
 func (w *world) recordNews() {
 	r := w.store.record
 	for _, c := range w.coords {
+		if c.n > 0 && w.percent(w.profile.stale) {
+			continue
+		}
 		w.send(w.storeAddress(), w.address(c), "record", func() {
 			if c.record == nil || newer(r, c.record) {
 				c.record = r

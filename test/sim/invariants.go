@@ -201,7 +201,6 @@ func (w *world) opened(n *node) {
 		w.checkHistory(n, "it begins to serve")
 	}
 	k := int(r.LastOpened.AckCount)
-	w.noteHolders()
 	for x := range w.watch.holders {
 		if !n.server.executed.has(x) {
 			continue
@@ -216,16 +215,12 @@ func (w *world) opened(n *node) {
 	}
 }
 
-// noteHolders takes note of who holds what.
-func (w *world) noteHolders() {
-	for _, n := range w.nodes {
-		for _, x := range n.vol.present().list() {
-			if w.watch.holders[x] == nil {
-				w.watch.holders[x] = map[string]bool{}
-			}
-			w.watch.holders[x][n.agentIncarnation()] = true
-		}
+// holds takes note that an instance holds a transaction.
+func (x *watch) holds(n *node, transaction int) {
+	if x.holders[transaction] == nil {
+		x.holders[transaction] = map[string]bool{}
 	}
+	x.holders[transaction][n.agentIncarnation()] = true
 }
 
 // checkAll is what is checked after every event (I5, I6).
@@ -233,6 +228,7 @@ func (w *world) checkAll() {
 	for _, n := range w.nodes {
 		w.checkOpen(n, n.server)
 		w.checkShrink(n)
+		w.checkFence(n)
 	}
 }
 
@@ -277,6 +273,18 @@ func (w *world) checkShrink(n *node) {
 		}
 	}
 	w.watch.held[incarnation] = present
+}
+
+// checkFence checks that a fenced replica receives nothing until its epoch has a primary (I2): what it said it held is what
+// the choice is made on.
+func (w *world) checkFence(n *node) {
+	a := n.agent
+	if a == nil || a.fence == nil || a.fence.Killed || a.fence.Epoch != a.PromisedEpoch || a.Record == nil || a.Record.Phase != v1beta1.RecordClaimed {
+		return
+	}
+	if more := w.history.names(n.vol.present()).minus(w.history.parse(a.fence.Received)); !more.empty() {
+		w.fail("I2: %s is fenced for epoch %d and has received %s since", n.name, a.fence.Epoch, w.history.text(more))
+	}
 }
 
 // checkEnd checks a cluster that has settled: everybody holds the same, and everything that was acknowledged.

@@ -183,6 +183,9 @@ func (w *world) complete(n *node, s *server, waiting waiter) {
 	if waiting.client {
 		w.acked.add(waiting.x)
 		w.tracef("%s: acknowledged %s", n.name, w.history.all[waiting.x])
+		if n.server != nil && s != n.server && n.server.open() {
+			w.fail("I2: an old mysqld of %s acknowledges %s, and a new one is open", n.name, w.history.all[waiting.x])
+		}
 		w.checkAcknowledged(n, waiting.x)
 	}
 }
@@ -192,7 +195,11 @@ func (w *world) commit(n *node, source gtid.Source, number int64, client bool) i
 	s := n.server
 	x := w.history.begin(source, number)
 	s.log.list = append(s.log.list, x)
+	w.watch.holds(n, x)
 	w.tracef("%s: writes %s", n.name, w.history.all[x])
+	if w.history.all[x].name != x {
+		w.fail("I11: %s gives the GTID %s to a second transaction", n.name, w.history.all[x])
+	}
 	waiting := waiter{x, len(s.log.list), client}
 	if s.source && s.k > 0 {
 		s.waiters = append(s.waiters, waiting)
@@ -336,6 +343,7 @@ func (w *world) receiveNext(n, from *node) {
 		}
 		n.vol.relay = append(n.vol.relay, relayEntry{x: x})
 		n.vol.retrieved.add(x)
+		w.watch.holds(n, x)
 		if s.semi {
 			w.acknowledge(n, from, s.peer, s.cursor)
 		}

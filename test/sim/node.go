@@ -25,6 +25,8 @@ type node struct {
 	agent  *agent
 	// ghost is the mysqld of an older Pod that nobody commands any more.
 	ghost *server
+	// snapshot is an old copy of the binary log.
+	snapshot []int
 	// stopping: the Pod is being deleted.
 	stopping bool
 }
@@ -102,15 +104,11 @@ func (a *agent) unvouch(why string) {
 // save makes the agent's memory durable.
 func (w *world) save(n *node) {
 	n.agent.BootID = n.bootID()
+	before := n.vol.durable
 	n.vol.durable = n.agent.kept
-}
-
-// savePromise makes a promise durable.
-func (w *world) savePromise(n *node) {
-	if w.bug(BugPromiseNotPersisted) {
-		return
+	if w.bug(BugPromiseNotPersisted) && before.PromisedEpoch > 0 {
+		n.vol.durable.PromisedEpoch, n.vol.durable.PromisedClaim, n.vol.durable.Record = before.PromisedEpoch, before.PromisedClaim, before.Record
 	}
-	w.save(n)
 }
 
 func (n *node) serverStart() string {

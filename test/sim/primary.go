@@ -128,6 +128,7 @@ func (w *world) openSteps(n *node, c *command) []step {
 		case !w.bug(BugNoMarker) && !w.history.parse(r.LastOpened.MarkerGTID).minus(w.history.names(s.executed)).empty():
 			return refuse(api.ErrorPrecondition, "the marker is not committed here")
 		}
+		a.Unvouched, a.Discarded, a.awaiting = "", false, ""
 		a.OpenStart, a.OpenEpoch, a.OpenPrimary, a.OpenNoTx = a.StartedID, r.Epoch, true, s.noTx
 		w.save(n)
 		return nil

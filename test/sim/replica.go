@@ -30,20 +30,41 @@ func running(n *node) step {
 
 // fenceSteps carry out a promise that takes the lead away.
 func (w *world) fenceSteps(n *node, c *command) []step {
+	a := n.agent
+	led := a.LedStart != "" && a.LedStart == a.StartedID
 	switch {
+	case n.server == nil && led && admission.NeedsReturn(a.Durable, ""):
+		return []step{do(func() { a.fence = &api.Fence{Epoch: c.env.Epoch, Claim: c.env.Claim, Killed: true} })}
 	case n.server == nil:
 		return nil
-	case n.led():
+	case admission.Opened(a.Durable):
 		return []step{do(func() { w.fenceLeader(n, c) })}
+	case led:
+		return append([]step{do(func() { w.demote(n) })}, w.fenceReplica(n, c)...)
 	}
+	return w.fenceReplica(n, c)
+}
+
+// demote ends the lead of a candidate that was never opened: only a marker of an epoch that is over can wait there.
+func (w *world) demote(n *node) {
+	if n.server != nil {
+		w.setSource(n, 0)
+		n.agent.LedStart = ""
+		w.save(n)
+	}
+}
+
+// fenceReplica stops the receiver, and only then reads what was received. A fence is of one process of mysqld.
+func (w *world) fenceReplica(n *node, c *command) []step {
 	fence := &api.Fence{Epoch: c.env.Epoch, Claim: c.env.Claim}
+	start := n.serverStart()
 	read := do(func() {
 		if n.server != nil {
 			fence.Received = w.history.text(n.server.received())
 		}
 	})
 	publish := do(func() {
-		if n.server != nil {
+		if n.serverStart() == start {
 			n.agent.fence, n.agent.fencedAt = fence, w.now
 			w.tracef("%s: fenced with %s", n.name, fence.Received)
 		}
@@ -153,8 +174,8 @@ func (w *world) followSteps(n *node, c *command) []step {
 	if n.server != nil && n.server.replica != ack {
 		steps = append(steps, w.stopReceiver(n), running(n), do(func() { n.server.replica = ack }))
 	}
-	if a.Unvouched != "" && !a.Discarded && r.Phase == v1beta1.RecordOpened {
-		// The relay log is doubtful: it goes before the instance connects to an open primary.
+	if a.Unvouched != "" && !a.Discarded && hasEverything(r) {
+		// The relay log is doubtful: it goes before the instance connects to a primary that has everything.
 		steps = append(steps, w.stopReceiver(n), running(n), do(func() {
 			n.server.applier = false
 			n.vol.dropRelay()
@@ -166,6 +187,11 @@ func (w *world) followSteps(n *node, c *command) []step {
 	}
 	source := w.nodes[c.peer]
 	return append(steps, w.sourceSteps(n, source, &before)...)
+}
+
+// hasEverything reports whether the record's primary has everything that was ever acknowledged.
+func hasEverything(r *v1beta1.ReplicationRecord) bool {
+	return r.Phase == v1beta1.RecordOpened || r.Primary != nil && r.LastOpened != nil && r.Primary.Incarnation == r.LastOpened.Primary.Incarnation
 }
 
 // sourceSteps make or change the channel and see to it that both threads run.
@@ -186,7 +212,7 @@ func (w *world) sourceSteps(n, source *node, before *set) []step {
 		}))
 	}
 	return append(steps, running(n), do(func() { n.server.applier = true }), do(func() {
-		if s := n.server; s != nil && s.receiver == receiverNo {
+		if s := n.server; s != nil && n.vol.channel != nil && s.receiver == receiverNo {
 			s.receiver, s.stopping, s.peer, s.heard, s.errno = receiverConnecting, false, nil, w.now, 0
 		}
 	}), must(func() *api.Error {
@@ -250,8 +276,8 @@ func (w *world) rewind(n *node, history set) {
 		}
 	}
 	if (first < 0 || first < log.lastFile) && !w.bug(BugRewindUnverified) {
-		a.Diverged = &api.Divergence{GTIDs: w.history.text(extra)}
-		w.tracef("%s: diverged", n.name)
+		w.tracef("%s: cannot be rewound", n.name) // it is judged when it runs
+		a.unvouch("its log could not be rewound")
 		settle()
 		return
 	}
@@ -344,6 +370,9 @@ func (w *world) cloneSteps(n *node, c *command) []step {
 		n.agent.Incarnation = "inc-" + w.uuid()
 		n.agent.task = &api.Task{Kind: api.TaskClone, State: api.TaskDone, Donor: donor.name}
 		w.save(n)
+		for _, x := range n.vol.log.list {
+			w.watch.holds(n, x)
+		}
 		w.tracef("%s: cloned from %s", n.name, donor.name)
 		return nil
 	})}

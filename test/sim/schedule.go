@@ -23,12 +23,21 @@ type profile struct {
 	switchover             *topology.Switchover
 	// slow is how probable it is that an applier does nothing, in percent.
 	slow int
+	// stale is how probable it is, in percent, that the second coordinator does not hear of a new record.
+	stale int
+	// writes is how many writes come at a time.
+	writes int
+	// rollback: the volumes of all replicas are set back at this event, and that of the primary is lost; 0 never.
+	rollback int
+	quiet    bool
+	// finale is how many switchovers there are after everything has settled.
+	finale int
 }
 
 func (w *world) newProfile() profile {
 	p := profile{
-		voters: 2 + w.rng.IntN(4), coordinators: 1 + w.rng.IntN(2), events: 150 + w.rng.IntN(250), pause: w.rng.IntN(60), faults: 1 + w.rng.IntN(6),
-		slow: w.rng.IntN(90),
+		voters: 2 + w.rng.IntN(4), coordinators: 1 + w.rng.IntN(2), events: 300 + w.rng.IntN(500), pause: w.rng.IntN(85), faults: 2 + w.rng.IntN(9),
+		slow: w.rng.IntN(90), stale: 80 * w.rng.IntN(2), writes: 1 + w.rng.IntN(3), finale: w.rng.IntN(5),
 	}
 	if w.percent(40) {
 		p.voters = 3
@@ -40,9 +49,12 @@ func (w *world) newProfile() profile {
 	if w.percent(40) {
 		p.removeAbsent = time.Duration(3+w.rng.IntN(10)) * time.Second
 	}
-	p.volumes, p.hosts = w.rng.IntN(2), w.rng.IntN(3)
+	p.volumes, p.hosts = w.rng.IntN(2), w.rng.IntN(4)
 	if p.voters < 3 {
 		p.volumes = 0
+	}
+	if w.percent(1) && p.voters > 2 {
+		p.rollback, p.faults, p.volumes, p.instances, p.removeAbsent = p.events-100, 0, 1, p.voters, 0
 	}
 	return p
 }
@@ -50,11 +62,57 @@ func (w *world) newProfile() profile {
 // event lets one thing happen, and checks everything after it.
 func (w *world) event() {
 	w.events++
-	w.now += time.Duration(1+w.rng.IntN(160)) * time.Millisecond
+	w.now += time.Duration(1+w.rng.IntN(70)) * time.Millisecond
+	w.runTimers()
+	w.rollBack()
 	w.act()
 	w.deliverPrompt()
 	w.passTime()
 	w.checkAll()
+}
+
+// rollBack is a restore of old snapshots behind everybody's back: no rule but the floor can notice it. Nothing is written
+// for a while before, so that the floor is complete.
+func (w *world) rollBack() {
+	switch at := w.profile.rollback; {
+	case at == 0 || w.events < at-120:
+	case w.events == at-120:
+		w.profile.quiet = true
+		for _, n := range w.nodes[1:] {
+			n.snapshot = append([]int(nil), n.vol.log.list[:1+len(n.vol.log.list)/2]...)
+		}
+	case w.events == at && w.acked.minus(w.store.floor).empty():
+		for _, n := range w.nodes[1:] {
+			w.crash(n)
+			n.vol.log.list = n.snapshot
+			n.vol.dropRelay()
+			w.watch.forget(n)
+		}
+		w.loseVolume(w.nodes[0])
+	}
+}
+
+// timer is something that happens at a time.
+type timer struct {
+	at  time.Duration
+	run func()
+}
+
+// after makes something happen between d and three times d from now.
+func (w *world) after(d time.Duration, run func()) {
+	w.timers = append(w.timers, timer{w.now + d + time.Duration(w.rng.Int64N(int64(2*d))), run})
+}
+
+func (w *world) runTimers() {
+	due := w.timers
+	w.timers = nil
+	for _, t := range due {
+		if t.at > w.now {
+			w.timers = append(w.timers, t)
+			continue
+		}
+		t.run()
+	}
 }
 
 func (w *world) anyNode() *node { return w.nodes[w.rng.IntN(len(w.nodes))] }
@@ -83,8 +141,11 @@ func (w *world) act() {
 	case dice < 90:
 		w.turn(w.coords[w.rng.IntN(len(w.coords))])
 	case dice < 96:
-		w.write(w.anyNode())
-		w.writeSomewhere()
+		if !w.profile.quiet {
+			for range w.profile.writes {
+				w.writeSomewhere()
+			}
+		}
 	default:
 		if w.profile.faults > 0 {
 			w.fault()
@@ -97,6 +158,12 @@ func (w *world) writeSomewhere() {
 	for _, n := range w.nodes {
 		if n.server != nil && n.server.open() {
 			w.write(n)
+		}
+		if n.ghost != nil && n.ghost != n.server && n.ghost.open() {
+			now, vol := n.server, n.vol
+			n.server, n.vol = n.ghost, n.ghost.vol
+			w.write(n)
+			n.server, n.vol = now, vol
 		}
 	}
 }
@@ -147,35 +214,69 @@ func (w *world) fault() {
 		}
 	}
 	switch dice := w.rng.IntN(100); {
-	case dice < 22:
+	case dice < 14:
 		w.crash(n)
-	case dice < 36:
+	case dice < 25:
 		w.restartAgent(n)
-	case dice < 54:
+	case dice < 33:
 		w.partition(n)
-	case dice < 64:
-		w.profile.faults += w.rng.IntN(2)
+	case dice < 51:
+		w.flap(n)
+	case dice < 55:
 		w.heal()
-	case dice < 70:
+	case dice < 62:
 		w.hostDown(n)
-	case dice < 75:
+	case dice < 67:
 		w.loseVolume(n)
-	case dice < 80:
+	case dice < 73:
 		w.askSwitchover()
-	case dice < 84:
+	case dice < 75:
 		w.dropAcks()
-	case dice < 88:
-		if n.server != nil {
-			n.server.hungSince = w.now
-			w.tracef("%s: hangs", n.name)
-		}
-	case dice < 92:
+	case dice < 84:
+		w.hang(n)
+	case dice < 89:
 		w.restart(w.coords[w.rng.IntN(len(w.coords))])
-	case dice < 96:
+	case dice < 94:
 		w.deletePod(n)
 	default:
 		w.replacePod(n)
 	}
+}
+
+// hang stops the work of a mysqld for a while.
+func (w *world) hang(n *node) {
+	s := n.server
+	if s == nil {
+		return
+	}
+	s.hungSince = w.now
+	w.tracef("%s: hangs", n.name)
+	w.after(1500*time.Millisecond, func() {
+		s.hungSince = 0
+		w.tracef("%s: goes on", n.name)
+	})
+}
+
+// flap cuts an instance off from everybody, and gives it back its replicas, but not its coordinators, after about the
+// time in which it is found to be lost.
+func (w *world) flap(n *node) {
+	for other := range w.storeAddress() + 1 {
+		if other != n.n {
+			w.cut[n.n][other], w.cut[other][n.n] = true, true
+		}
+	}
+	w.tracef("%s: cut off from all", n.name)
+	w.after(1200*time.Millisecond, func() {
+		for other := range w.nodes {
+			w.cut[n.n][other], w.cut[other][n.n] = false, false
+		}
+		w.tracef("%s: reaches the other instances again", n.name)
+	})
+	w.after(2*time.Second, func() {
+		if w.percent(50) {
+			w.heal()
+		}
+	})
 }
 
 // leader is the instance that serves writes, or nil.
@@ -213,6 +314,11 @@ func (w *world) partition(n *node) {
 		}
 	}
 	w.tracef("cut around %d, both ways %t", center, both)
+	w.after(3*time.Second, func() {
+		if w.percent(60) {
+			w.heal()
+		}
+	})
 }
 
 func (w *world) heal() {
@@ -241,6 +347,11 @@ func (w *world) hostDown(n *node) {
 	}
 	w.watch.forget(n)
 	w.tracef("%s: host goes down", n.name)
+	w.after(2*time.Second, func() {
+		if !n.up && w.percent(70) {
+			w.hostUp(n)
+		}
+	})
 }
 
 // hostUp starts the host and the Pod on it again.
@@ -292,6 +403,11 @@ func (w *world) deletePod(n *node) {
 	if n.up && n.agent != nil && !n.agent.waiting {
 		n.stopping = true
 		w.tracef("%s: Pod is being deleted", n.name)
+		w.after(4*time.Second, func() {
+			if n.stopping && n.up {
+				w.finishPod(n)
+			}
+		})
 	}
 }
 
@@ -324,15 +440,21 @@ func (w *world) replacePod(n *node) {
 		n.vol = &v
 		n.agent = nil
 		w.boot(n)
+		w.after(3*time.Second, func() { w.endGhost(n) })
 		return
 	}
 	w.boot(n)
 	n.agent.waiting = true
+	w.after(3*time.Second, func() { w.endGhost(n) })
 }
 
 // endGhost ends the old mysqld, and the new Pod gets the volume.
 func (w *world) endGhost(n *node) {
 	if n.ghost == nil {
+		return
+	}
+	if w.bug(BugTwoPods) {
+		n.ghost = nil
 		return
 	}
 	if n.ghost == n.server {
@@ -344,13 +466,13 @@ func (w *world) endGhost(n *node) {
 }
 
 // settleRounds bounds the time in which a healed cluster must be as wanted.
-const settleRounds = 150
+const settleRounds = 200
 
 // settle mends everything and waits until the cluster is as wanted.
 func (w *world) settle() {
 	w.calm = true
 	w.heal()
-	w.messages = nil
+	w.messages, w.timers = nil, nil
 	w.profile.switchover = nil
 	w.prompt = 100
 	for round := range settleRounds {
@@ -363,9 +485,16 @@ func (w *world) settle() {
 		why := w.unsettled()
 		if why == "" {
 			w.checkEnd()
-			return
+			if w.profile.finale == 0 || round > settleRounds/2 {
+				return
+			}
+			w.profile.finale--
+			w.profile.switchover = &topology.Switchover{Target: w.anyNode().name}
 		}
 		if round == settleRounds-1 && !w.mayHold() {
+			for _, n := range w.nodes {
+				w.tracef("%s", w.describe(n))
+			}
 			w.fail("I9: long after everything was mended, %s; %s; %s", why, w.lastDecision, describeRecord(w.store.record))
 		}
 	}
@@ -443,6 +572,20 @@ func (w *world) unsettled() string {
 	return ""
 }
 
+// describe says how an instance is, for people.
+func (w *world) describe(n *node) string {
+	a := n.agent
+	text := fmt.Sprintf("%s %.12s: promise %d, unvouched %q, discarded %t, diverged %t, locks out %d", n.name, a.Incarnation, a.PromisedEpoch, a.Unvouched, a.Discarded, a.Diverged != nil, len(n.vol.locked))
+	if a.fence != nil {
+		text += fmt.Sprintf(", fence %+v", *a.fence)
+	}
+	if s := n.server; s != nil {
+		text += fmt.Sprintf(", open %t, source %t k=%d, waiters %d, receiver %s error %d, applier %t, relay %d, executed %s, received %s", s.open(), s.source, s.k, len(s.waiters),
+			s.receiver, s.errno, s.applier, len(n.vol.relay), w.history.text(s.executed), w.history.text(s.received()))
+	}
+	return text
+}
+
 // behind says why a replica does not follow the primary of the record.
 func (w *world) behind(n *node, s *server) string {
 	if s.receiver != receiverYes || !s.semi || n.agent.Record.Phase != v1beta1.RecordOpened {
@@ -473,5 +616,5 @@ func (w *world) mayHold() bool {
 	for _, n := range w.nodes {
 		holder = holder || n.agentIncarnation() == r.LastOpened.Primary.Incarnation
 	}
-	return !holder && able < k+1 || len(w.history.all) > maxTransactions-80
+	return !holder && able < k+1 || w.profile.rollback > 0 || len(w.history.all) > maxTransactions-80
 }

@@ -65,6 +65,7 @@ type world struct {
 	// messages are on their way; cut says which ways are cut.
 	messages []*message
 	cut      [16][16]bool
+	timers   []timer
 	// prompt is how probable it is, in percent, that a message takes no time.
 	prompt int
 	// acked are the writes that clients were told of.
@@ -154,6 +155,7 @@ func newWorld(o Options) *world {
 		},
 	}
 	w.store.record = record
+	w.watch.begin(w)
 	x := w.history.begin(marker.source, marker.number)
 	for n := range w.profile.voters {
 		w.beginAs(w.nodes[n], record, x)
@@ -161,7 +163,6 @@ func newWorld(o Options) *world {
 	for _, n := range w.nodes[w.profile.voters:] {
 		w.boot(n)
 	}
-	w.watch.begin(w)
 	for n := range w.profile.coordinators {
 		w.coords = append(w.coords, w.newCoordinator(n))
 	}
@@ -174,6 +175,7 @@ func (w *world) beginAs(n *node, record *v1beta1.ReplicationRecord, marker int) 
 	d.PromisedEpoch, d.PromisedClaim, d.Record, d.Counter = 1, "claim-0", record, 1
 	n.vol.filled = true
 	n.vol.log.list = []int{marker}
+	w.watch.holds(n, marker)
 	s := w.startServer(n)
 	d.StartedID, d.BootID = s.start, n.bootID()
 	if n.n == 0 {

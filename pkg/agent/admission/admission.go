@@ -146,14 +146,20 @@ func MayAcknowledge(record *v1beta1.ReplicationRecord, incarnation string) bool 
 }
 
 // NeedsReturn says whether data that led must be judged before a mysqld starts on them. running is the start of the
-// mysqld that lives, or "". The last mysqld led, it is gone without a clean stop, and the lead is not this instance's any
-// more: its binary log may end in transactions that the new history lacks, which recovery would commit.
+// mysqld that lives, or "". The last mysqld was open for writes (one that was only to lead has nothing of clients), it is
+// gone without a clean stop, and the lead is not this instance's any more: its binary log may end in transactions that
+// the new history lacks, which recovery would commit.
 func NeedsReturn(d state.Durable, running string) bool {
-	led := d.LedStart != "" && d.LedStart == d.StartedID
-	if !led || running == d.StartedID || d.CleanStart == d.StartedID {
+	if !Opened(d) || running == d.StartedID || d.CleanStart == d.StartedID {
 		return false
 	}
 	return d.Record == nil || d.Record.Primary == nil || d.Record.Primary.Incarnation != d.Incarnation
+}
+
+// Opened says whether the last mysqld was open for writes since it started: only then can it hold writes of clients that
+// nobody acknowledged.
+func Opened(d state.Durable) bool {
+	return d.LedStart != "" && d.LedStart == d.StartedID && d.OpenStart == d.StartedID && d.OpenPrimary
 }
 
 func refuse(reason api.ErrorReason, format string, args ...any) *api.Error {

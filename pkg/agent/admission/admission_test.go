@@ -203,13 +203,14 @@ func TestNeedsReturn(t *testing.T) {
 		running string
 		want    bool
 	}{
-		"led, gone, and somebody else leads":           {state.Durable{LedStart: "s", StartedID: "s", Record: named("q")}, "", true},
-		"led, gone, and the epoch is only claimed":     {state.Durable{LedStart: "s", StartedID: "s", Record: &v1beta1.ReplicationRecord{}}, "", true},
-		"led, gone, and it is the primary":             {state.Durable{LedStart: "s", StartedID: "s", Record: named("mine")}, "", false},
-		"led and still runs":                           {state.Durable{LedStart: "s", StartedID: "s", Record: named("q")}, "s", false},
-		"led and ended cleanly":                        {state.Durable{LedStart: "s", StartedID: "s", CleanStart: "s", Record: named("q")}, "", false},
-		"led, and an earlier mysqld had ended cleanly": {state.Durable{LedStart: "s", StartedID: "s", CleanStart: "r", Record: named("q")}, "", true},
-		"an earlier mysqld led":                        {state.Durable{LedStart: "r", StartedID: "s", Record: named("q")}, "", false},
+		"led, gone, and somebody else leads":           {state.Durable{LedStart: "s", OpenStart: "s", OpenPrimary: true, StartedID: "s", Record: named("q")}, "", true},
+		"led, gone, and the epoch is only claimed":     {state.Durable{LedStart: "s", OpenStart: "s", OpenPrimary: true, StartedID: "s", Record: &v1beta1.ReplicationRecord{}}, "", true},
+		"led, gone, and it is the primary":             {state.Durable{LedStart: "s", OpenStart: "s", OpenPrimary: true, StartedID: "s", Record: named("mine")}, "", false},
+		"led and still runs":                           {state.Durable{LedStart: "s", OpenStart: "s", OpenPrimary: true, StartedID: "s", Record: named("q")}, "s", false},
+		"led and ended cleanly":                        {state.Durable{LedStart: "s", OpenStart: "s", OpenPrimary: true, StartedID: "s", CleanStart: "s", Record: named("q")}, "", false},
+		"led, and an earlier mysqld had ended cleanly": {state.Durable{LedStart: "s", OpenStart: "s", OpenPrimary: true, StartedID: "s", CleanStart: "r", Record: named("q")}, "", true},
+		"an earlier mysqld led":                        {state.Durable{LedStart: "r", OpenStart: "r", OpenPrimary: true, StartedID: "s", Record: named("q")}, "", false},
+		"was to lead, and was never open":              {state.Durable{LedStart: "s", StartedID: "s", Record: named("q")}, "", false},
 		"never led and never started":                  {state.Durable{Record: named("q")}, "", false},
 	}
 	for name, test := range tests {

@@ -365,7 +365,7 @@ func (c *Controller) act(ctx context.Context, w *world, configured map[string]bo
 // urgent reports whether clients may be waiting for a plan: objects and words come after it.
 func urgent(plan topology.Plan) bool {
 	switch plan.Decision.Rule {
-	case topology.RuleFailover, topology.RuleSwitchover, topology.RuleChoose, topology.RulePrepare, topology.RuleMark, topology.RuleOpen:
+	case topology.RuleFailover, topology.RuleSwitchover, topology.RuleChoose, topology.RulePrepare, topology.RuleMark, topology.RuleOpen, topology.RuleReopen:
 		return true
 	default:
 		return false

@@ -4,6 +4,7 @@
 package render
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -171,6 +172,19 @@ func TestRetainDecidesTheOwner(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestTheStopBudgetIsKnownToKubeletAndToTheAgent(t *testing.T) {
+	for budget, want := range map[int32]int64{0: 120, 30: 30, 3600: 3600} {
+		pod := must[*corev1.Pod](t)(Pod(newCluster(func(c *v1beta1.MySQLCluster) { c.Spec.StopBudgetSeconds = budget }), newInput()))
+		if got := *pod.Spec.TerminationGracePeriodSeconds; got != want {
+			t.Errorf("budget %d: kubelet is told %d s", budget, got)
+		}
+		args := pod.Spec.Containers[1].Args
+		if diff := cmp.Diff([]string{"serve", fmt.Sprintf("--stop-budget=%ds", want)}, args); diff != "" {
+			t.Errorf("budget %d (-want +got):\n%s", budget, diff)
+		}
 	}
 }
 

@@ -89,6 +89,11 @@ func decodeTagged(body []byte) (identity, error) {
 	if in.short || !seen[fieldUUID] || !seen[fieldNumber] {
 		return identity{}, fmt.Errorf("%w: a tagged GTID event of %d bytes", ErrFormat, len(body))
 	}
+	if tag := id.source.Tag; tag != "" {
+		if _, err := gtid.Parse(id.source.UUID + ":" + tag + ":1"); err != nil {
+			return identity{}, fmt.Errorf("%w: the tag of a GTID event: %w", ErrFormat, err)
+		}
+	}
 	return id.check()
 }
 

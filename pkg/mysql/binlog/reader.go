@@ -51,7 +51,7 @@ type Reader struct {
 // NewReader reads the preamble of a file. Errors wrap ErrFormat, ErrTorn (mysqld was killed while it began the file), or
 // are those of from.
 func NewReader(from io.Reader) (*Reader, error) {
-	r := &Reader{events: events{from: bufio.NewReaderSize(from, 1<<20)}}
+	r := &Reader{events: events{from: bufio.NewReaderSize(from, 64<<10)}}
 	start := make([]byte, len(magic))
 	if _, err := io.ReadFull(r.events.from, start); err != nil {
 		return nil, r.events.torn(err)

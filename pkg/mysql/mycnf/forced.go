@@ -48,7 +48,7 @@ var forcedAlways = []setting{
 	{"replica_skip_errors", "OFF"},
 	{"replica_exec_mode", "STRICT"},
 	{"replica_sql_verify_checksum", "ON"},
-	{"replica_net_timeout", "4"},
+	{"replica_net_timeout", "10"},
 	// A row that the primary takes must fit through every replica.
 	{"max_allowed_packet", "1073741824"},
 	{"replica_max_allowed_packet", "1073741824"},

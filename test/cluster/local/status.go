@@ -70,7 +70,15 @@ func (c *Cluster) StartAPI(ctx context.Context) error {
 	if err := c.Daemons.Start(c.APIServer()); err != nil {
 		return err
 	}
-	return c.awaitAPI(ctx)
+	if err := c.awaitAPI(ctx); err != nil {
+		return err
+	}
+	// The scheduler ends itself later when what it remembers of Pods does not agree with the API server any more. Elsewhere
+	// somebody starts it again.
+	if err := c.Daemons.Stop(ctx, config.Scheduler); err != nil {
+		return err
+	}
+	return c.Daemons.Start(c.Scheduler())
 }
 
 // VolumeDir is where a volume of a node is mounted.

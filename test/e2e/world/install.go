@@ -18,6 +18,9 @@ import (
 // SystemNamespace is where the controller runs.
 const SystemNamespace = "moco-system"
 
+// leaveTimeout bounds the end of a controller of before.
+const leaveTimeout = time.Minute
+
 // cleanupTimeout bounds the removal of a namespace; volumes are detached and removed meanwhile.
 const cleanupTimeout = 3 * time.Minute
 
@@ -43,6 +46,20 @@ func (w *World) Install(ctx context.Context) error {
 	} {
 		if _, err := w.Kubectl(ctx, wait...); err != nil {
 			return fmt.Errorf("waiting for the controller: %w", err)
+		}
+	}
+	return w.Wait(ctx, leaveTimeout, w.former)
+}
+
+// former says whether a controller of before is there still: it leads until it has ended.
+func (w *World) former(ctx context.Context) error {
+	pods, err := w.Kubernetes.CoreV1().Pods(SystemNamespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=controller"})
+	if err != nil {
+		return fmt.Errorf("listing the controllers: %w", err)
+	}
+	for _, pod := range pods.Items {
+		if pod.DeletionTimestamp != nil {
+			return fmt.Errorf("the former controller %s is there still", pod.Name)
 		}
 	}
 	return nil

@@ -1,0 +1,167 @@
+// Copyright The MOCO Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package topology
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+)
+
+// TestAMysqldThatDoesNotAnswerYetIsWaitedFor takes the report of one mysqld away in every phase of a takeover and of a
+// switchover. Decide must have something to say, and what was chosen must not be given up for it.
+func TestAMysqldThatDoesNotAnswerYetIsWaitedFor(t *testing.T) {
+	for _, phase := range []v1beta1.RecordPhase{v1beta1.RecordClaimed, v1beta1.RecordChosen, v1beta1.RecordOpened} {
+		for _, name := range []string{"db-mysql-0", "db-mysql-1", "db-mysql-2"} {
+			m, want := three(t), want3()
+			want.Switchover = &Switchover{Target: "db-mysql-1"}
+			epoch := m.record.Epoch
+			m.settleUntil(want, func() bool { return m.record.Phase == phase && m.record.Epoch > epoch })
+			m.instance(name).Agent.Server = nil
+			for _, a := range Decide(want, m.observe()).Actions {
+				if a.Kind == WriteRecord && a.Record.Epoch > m.record.Epoch {
+					t.Errorf("%s in phase %s does not answer: epoch %d is begun", name, phase, a.Record.Epoch)
+				}
+			}
+		}
+	}
+}
+
+// TestASparedPrimaryThatDoesNotAnswerStillCounts: it alone may have the last writes, and its fence says which.
+func TestASparedPrimaryThatDoesNotAnswerStillCounts(t *testing.T) {
+	m, want := three(t), want3()
+	want.Switchover = &Switchover{Target: "db-mysql-1"}
+	m.settleUntil(want, func() bool { f := m.instance("db-mysql-0").Agent.Fence; return f != nil && f.Spared })
+	m.settleUntil(want, func() bool { f := m.instance("db-mysql-2").Agent.Fence; return f != nil })
+	old := m.instance("db-mysql-0").Agent
+	old.Fence.Received = union(t, old.Fence.Received, modelServer+":1-800")
+	old.Server = nil
+	for _, a := range Decide(want, m.observe()).Actions {
+		if a.Kind == WriteRecord && a.Record.Primary != nil && a.Record.Primary.Name != "db-mysql-0" {
+			t.Errorf("%s is chosen without the last writes", a.Record.Primary.Name)
+		}
+	}
+}
+
+// TestAPrimaryThatLeadsAgainFromItsOwnLogIsStarted: nobody else holds what it was seen to have committed, so its death is
+// no reason to begin epoch after epoch.
+func TestAPrimaryThatLeadsAgainFromItsOwnLogIsStarted(t *testing.T) {
+	m := three(t)
+	m.floor = modelServer + ":1-700"
+	m.crash("db-mysql-0")
+	m.volumes["db-mysql-0"] = union(t, m.volumes["db-mysql-0"], m.floor)
+	epoch := m.record.Epoch
+	plan := m.settle(want3())
+	if plan.Decision.Rule != RuleSteady || m.leader() != "db-mysql-0" || m.record.Epoch != epoch+1 {
+		t.Errorf("%+v in epoch %d after %d", plan.Decision, m.record.Epoch, epoch)
+	}
+}
+
+// TestAReplicaThatHearsAnotherSourceMissesItsPrimary restarts the coordinator when the followers of a chosen candidate are
+// connected to it already.
+func TestAReplicaThatHearsAnotherSourceMissesItsPrimary(t *testing.T) {
+	m := three(t)
+	m.lose("db-mysql-0")
+	m.settleUntil(want3(), func() bool {
+		c := m.instance("db-mysql-2").Agent.Server.Channel
+		return c != nil && c.Host == m.instance("db-mysql-1").IP
+	})
+	m.own = ""
+	m.instance("db-mysql-1").Agent.Server.SourceSemiSync = false // it has not begun to lead
+	plan := m.settle(want3())
+	if m.leader() == "db-mysql-0" || plan.Decision.Rule != RuleRejoin {
+		t.Errorf("%+v with %+v", plan.Decision, m.record)
+	}
+}
+
+// TestARecordRestoredToAnEarlierPhaseOfItsEpochIsNotFollowed: the copies say that the epoch was opened, so what counts is
+// what was acknowledged in it.
+func TestARecordRestoredToAnEarlierPhaseOfItsEpochIsNotFollowed(t *testing.T) {
+	m := three(t)
+	m.crash("db-mysql-0")
+	m.settleUntil(want3(), func() bool { return m.record.Phase == v1beta1.RecordChosen })
+	stale := m.record
+	m.settle(want3())
+	if m.leader() != "db-mysql-1" || m.record.Epoch != stale.Epoch {
+		t.Fatalf("%+v", m.record)
+	}
+	m.record, m.own = stale, ""
+	plan := Decide(want3(), m.observe())
+	if len(plan.Actions) != 1 || plan.Actions[0].Kind != WriteRecord || plan.Actions[0].Record.LastOpened.Epoch != stale.Epoch {
+		t.Errorf("%+v", plan)
+	}
+}
+
+// TestARewoundInstanceVotesBesideOneThatLedAlone brings the old primary back after its loss was accepted.
+func TestARewoundInstanceVotesBesideOneThatLedAlone(t *testing.T) {
+	m, want := three(t), want3()
+	was := m.lose("db-mysql-0")
+	m.lose("db-mysql-2")
+	m.instance("db-mysql-0").Gone, m.instance("db-mysql-2").Gone = true, true
+	want.AcceptLoss = []string{"db-mysql-0", "db-mysql-2"}
+	m.settle(want)
+	i := m.instance("db-mysql-0")
+	i.Agent, i.Gone, i.Silent = was, false, 0
+	want.AcceptLoss = nil
+	m.settle(want)
+	if voters := strings.Join(m.voters(), " "); voters != "db-mysql-0 db-mysql-1" {
+		t.Errorf("%s vote: %+v", voters, m.record)
+	}
+	if i.Agent.Unvouched != "" {
+		t.Errorf("its vote does not count: %s", i.Agent.Unvouched)
+	}
+}
+
+// TestAClosedPrimaryThatCommittedSinceDoesNotHandOver: what it was closed at is not all it has.
+func TestAClosedPrimaryThatCommittedSinceDoesNotHandOver(t *testing.T) {
+	m, want := three(t), want3()
+	want.Switchover = &Switchover{Target: "db-mysql-1"}
+	m.settleUntil(want, func() bool { return m.instance("db-mysql-0").Agent.Closed != nil })
+	s := m.instance("db-mysql-0").Agent.Server
+	s.GTIDExecuted = union(t, s.GTIDExecuted, m.record.ClusterUUID+":moco_e3:999")
+	s.Received = s.GTIDExecuted
+	for _, a := range Decide(want, m.observe()).Actions {
+		if a.Kind == WriteRecord {
+			t.Errorf("epoch %d is claimed: the primary would be killed, not spared", a.Record.Epoch)
+		}
+	}
+}
+
+// TestAnInstanceGetsOneReturnInAPlan: the second would be decided on what the first changes.
+func TestAnInstanceGetsOneReturnInAPlan(t *testing.T) {
+	m := newModel(t, 2)
+	m.settle(Desired{Replicas: 1})
+	s := m.instance("db-mysql-1").Agent
+	s.Volume, s.NeedsReturn, s.PromisedEpoch, s.PromisedClaim, s.Record = api.VolumeReady, true, m.record.Epoch, m.record.Claim, m.record
+	returns := 0
+	for _, a := range Decide(Desired{Replicas: 2}, m.observe()).Actions {
+		if a.Kind == Return {
+			returns++
+		}
+	}
+	if returns != 1 {
+		t.Errorf("%d", returns)
+	}
+}
+
+// TestACandidateThatCannotApplyMakesWayOnlyForOneThatCanLead: the old primary that handed over holds everything, and so may
+// a joiner that was given up, but neither is chosen from the promises. Beginning epoch after epoch would help nobody.
+func TestACandidateThatCannotApplyMakesWayOnlyForOneThatCanLead(t *testing.T) {
+	m, want := three(t), want3()
+	want.Switchover = &Switchover{Target: "db-mysql-1"}
+	m.settleUntil(want, func() bool { return m.record.Phase == v1beta1.RecordChosen })
+	m.cannotApply = "db-mysql-1"
+	behind := m.instance("db-mysql-2").Agent
+	behind.Fence.Received = intersection(t, behind.Fence.Received, m.record.LastOpened.MarkerGTID)
+	behind.Server.Received, behind.Server.GTIDExecuted = behind.Fence.Received, behind.Fence.Received
+	m.instance("db-mysql-1").Agent.Server.GTIDExecuted = m.record.LastOpened.MarkerGTID
+	epoch := m.record.Epoch
+	want.Switchover = nil
+	m.settle(want)
+	if m.leader() != "db-mysql-0" || m.record.Epoch != epoch+1 {
+		t.Errorf("%+v after epoch %d", m.record, epoch)
+	}
+}

@@ -98,7 +98,7 @@ func (c *Config) baseArguments(optionFile, dataDir string) []string {
 }
 
 // serverArguments start the instance on its data, closed.
-func (c *Config) serverArguments(incarnation string) []string {
+func (c *Config) serverArguments(seed string) []string {
 	args := c.baseArguments(c.own(fileMyCnf), c.dataDir())
 	args = append(args,
 		"--socket="+c.ServerSocket(),
@@ -106,7 +106,7 @@ func (c *Config) serverArguments(incarnation string) []string {
 		"--port="+strconv.Itoa(int(c.Port)),
 		"--admin-address=127.0.0.1",
 		"--admin-port="+strconv.Itoa(int(c.AdminPort)),
-		"--server-id="+strconv.FormatUint(uint64(serverID(incarnation)), 10),
+		"--server-id="+strconv.FormatUint(uint64(serverID(seed)), 10),
 		"--init-file="+c.own(fileInitSQL),
 	)
 	return append(args, options(closed)...)
@@ -120,10 +120,10 @@ func (c *Config) privateArguments(dataDir string) []string {
 	return append(append(args, options(unsafeButFast)...), options(unopened)...)
 }
 
-// serverID makes the server_id of an incarnation: stable, never 0, and different for different incarnations but for one
-// chance in four thousand million. The source counts acknowledgements by it.
-func serverID(incarnation string) uint32 {
-	sum := sha256.Sum256([]byte(incarnation))
+// serverID makes a server_id of a seed: stable, never 0, and different for different seeds but for one chance in four
+// thousand million. The source counts acknowledgements by it.
+func serverID(seed string) uint32 {
+	sum := sha256.Sum256([]byte(seed))
 	return max(1, binary.BigEndian.Uint32(sum[:]))
 }
 

@@ -59,7 +59,7 @@ func (in *instance) clone(_ context.Context, req *api.CloneRequest) (api.Reply, 
 // instance's only once it is complete.
 func (in *instance) fillFrom(ctx context.Context, donor api.Source) error {
 	err := in.save(func(d *state.Durable) {
-		d.Incarnation, d.AckCount, d.FreshClone, d.ChannelHash = newID(), 0, true, ""
+		d.Incarnation, d.AckCount, d.FreshClone, d.ChannelHash, d.ServerSeed = newID(), 0, true, "", ""
 		d.Counter++
 		d.LedStart, d.CleanStart, d.OpenStart, d.OpenEpoch, d.OpenPrimary = "", "", "", 0, false
 		vouch(d)

@@ -242,9 +242,8 @@ func ignoreNoChannel(err error) error {
 func (in *instance) fenceLeader(ctx context.Context, env *api.Envelope, start string) error {
 	logger := klog.FromContext(ctx)
 	if executed, ok := in.closedAt(start); ok {
-		err := in.spareLeader(ctx, start, executed)
+		err := in.spareLeader(ctx, start, executed, func() { in.setFence(env, api.Fence{Spared: true, Received: executed}) })
 		if err == nil {
-			in.setFence(env, api.Fence{Spared: true, Received: executed})
 			return nil
 		}
 		logger.Info("The closed primary cannot be spared", "reason", err)
@@ -265,8 +264,9 @@ func (in *instance) fenceLeader(ctx context.Context, env *api.Envelope, start st
 
 // spareLeader makes a replica-to-be of a closed primary, if nothing has happened on it since executed was read: seen
 // twice, nobody is connected, nothing waits, and nothing was committed. Only then does switching source semi-sync off
-// acknowledge nothing.
-func (in *instance) spareLeader(ctx context.Context, start, executed string) error {
+// acknowledge nothing. spared is called before that: it takes up to a second while replicas are connected, and nothing
+// can be committed any more.
+func (in *instance) spareLeader(ctx context.Context, start, executed string, spared func()) error {
 	ctx, cancel := context.WithTimeout(ctx, sparePatience)
 	defer cancel()
 	session, err := in.borrow(ctx)
@@ -289,6 +289,7 @@ func (in *instance) spareLeader(ctx context.Context, start, executed string) err
 	if err := in.save(func(d *state.Durable) { d.OpenStart, d.OpenPrimary = "", false }); err != nil {
 		return err
 	}
+	spared()
 	report, err := switchOff(ctx, session)
 	if err != nil {
 		return err
@@ -302,17 +303,22 @@ func (in *instance) spareLeader(ctx context.Context, start, executed string) err
 
 // switchOff switches source semi-sync off. While a replica is connected that takes up to a second, so they are cut off.
 func switchOff(ctx context.Context, session *mysql.Session) (*mysql.Report, error) {
-	ids, err := session.Column(ctx, "SELECT id FROM performance_schema.processlist WHERE command LIKE 'Binlog Dump%'")
-	if err != nil {
-		return nil, err
-	}
-	if err := killAll(ctx, session, ids); err != nil {
+	if err := cutReplicas(ctx, session); err != nil {
 		return nil, err
 	}
 	if err := session.SetGlobal(ctx, "rpl_semi_sync_source_enabled=OFF"); err != nil {
 		return nil, err
 	}
 	return session.Read(ctx, nil)
+}
+
+// cutReplicas ends the connections of replicas.
+func cutReplicas(ctx context.Context, session *mysql.Session) error {
+	ids, err := session.Column(ctx, "SELECT id FROM performance_schema.processlist WHERE command LIKE 'Binlog Dump%'")
+	if err != nil {
+		return err
+	}
+	return killAll(ctx, session, ids)
 }
 
 // stillClosed looks once.

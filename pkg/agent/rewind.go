@@ -93,7 +93,7 @@ func (in *instance) resumeRewind(ctx context.Context) error {
 	err = in.save(func(d *state.Durable) {
 		loseVote(d, unvouchedRewound)
 		judged(d)
-		d.Rewound = shorten(begun.GTIDs)
+		d.Rewound, d.ServerSeed = shorten(begun.GTIDs), newID()
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,12 +64,18 @@ func (in *instance) startServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := in.sup.Start(ctx, id, in.cfg.serverArguments(in.snapshot().Incarnation)); err != nil {
+	if err := in.sup.Start(ctx, id, in.cfg.serverArguments(in.serverSeed())); err != nil {
 		return refuse(api.ErrorUnavailable, "mysqld could not be started: %v", err)
 	}
 	// The supervisor pushes the new state before its reply, so it is known by now; take it over without waiting.
 	latest, _ := in.sup.State()
 	return in.observe(latest)
+}
+
+// serverSeed is what the server_id is made from.
+func (in *instance) serverSeed() string {
+	d := in.snapshot()
+	return cmp.Or(d.ServerSeed, d.Incarnation)
 }
 
 // prepareStart removes what a killed mysqld left behind and flushes its relay logs: mysqld flushes one when it goes on to

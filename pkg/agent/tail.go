@@ -122,7 +122,7 @@ func (j judge) read(file io.Reader, found *tail) error {
 		return nil
 	case err != nil:
 		return err
-	case !j.executed.Contains(log.Previous()):
+	case !j.executed.Contains(log.Previous().WithoutTagPrefix(gtid.MarkerTagPrefix)):
 		found.obstacle = "what is beyond the history of the primary begins in an earlier file"
 	}
 	for {
@@ -145,8 +145,13 @@ func (j judge) read(file io.Reader, found *tail) error {
 	}
 }
 
-// weigh looks at one transaction.
+// weigh looks at one transaction. A marker alone is no reason to cut: one of an epoch that was never opened may be on some
+// instances for ever, and holds nothing.
 func (j judge) weigh(one binlog.Transaction, found *tail) error {
+	marker := one.Source.UUID == j.cluster && strings.HasPrefix(one.Source.Tag, gtid.MarkerTagPrefix)
+	if marker && found.cut == 0 {
+		return nil
+	}
 	if j.has(one) {
 		if found.cut > 0 {
 			found.obstruct(one.GTID() + " is in the history, behind something that is not")
@@ -161,7 +166,6 @@ func (j judge) weigh(one binlog.Transaction, found *tail) error {
 		found.cut = one.Start
 	}
 	found.extra = found.extra.Union(id)
-	marker := one.Source.UUID == j.cluster && strings.HasPrefix(one.Source.Tag, gtid.MarkerTagPrefix)
 	switch {
 	case one.Source.UUID != j.own && !marker:
 		found.obstruct(one.GTID() + " was not committed here")

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
-	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql/gtid"
 )
 
@@ -81,8 +80,7 @@ func salvageable(old *Instance, r *Record) bool {
 // chosenPlan writes the choice.
 func chosenPlan(seen Observed, chosen *Instance, reason string) Plan {
 	next := seen.Record.DeepCopy()
-	leader := member(chosen)
-	next.Phase, next.Primary = v1beta1.RecordChosen, &leader
+	lead(next, member(chosen))
 	return write(RuleChoose, reason, next)
 }
 

@@ -155,8 +155,8 @@ func claimFor(seen Observed, rule Rule, next *Record, primary Member) Plan {
 		plan.Actions = startKnown(seen) // whoever could take over instead must run for it
 		return plan
 	}
-	leader := member(i)
-	next.Phase, next.Claim, next.Primary = v1beta1.RecordChosen, seen.FreshClaim, &leader
+	lead(next, member(i))
+	next.Claim = seen.FreshClaim
 	return write(rule, fmt.Sprintf("epoch %d begins with %s as its primary", next.Epoch, i.Name), next)
 }
 

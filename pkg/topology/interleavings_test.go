@@ -165,3 +165,125 @@ func TestACandidateThatCannotApplyMakesWayOnlyForOneThatCanLead(t *testing.T) {
 		t.Errorf("%+v after epoch %d", m.record, epoch)
 	}
 }
+
+// TestAPrimaryThatWasGivenUpAndLeadsAgainVotes: with the configuration that was to open without it, one acknowledgement
+// would be enough for a write, and the next takeover would ask one of two replicas.
+func TestAPrimaryThatWasGivenUpAndLeadsAgainVotes(t *testing.T) {
+	for _, phase := range []v1beta1.RecordPhase{v1beta1.RecordClaimed, v1beta1.RecordChosen} {
+		m, want := three(t), want3()
+		was := m.lose("db-mysql-0")
+		want.AcceptLoss = []string{"db-mysql-0"}
+		m.settleUntil(want, func() bool { return m.record.Phase == phase })
+		m.own = "" // another coordinator goes on
+		m.instance("db-mysql-0").Agent, m.instance("db-mysql-0").Silent = was, 0
+		m.settleUntil(want, func() bool { return m.record.Phase != v1beta1.RecordClaimed && m.own != "" })
+		conf := target(m.record)
+		if !contains(&conf, m.record.Primary.Incarnation) {
+			t.Errorf("after %s: %s leads and does not vote: %+v", phase, m.record.Primary.Name, m.record)
+		}
+		if phase == v1beta1.RecordClaimed && !remembersGivenUp(m.record) {
+			t.Errorf("after %s: the configuration that was to open is forgotten: %+v", phase, m.record)
+		}
+	}
+}
+
+// remembersGivenUp reports whether the record still counts two voters with one acknowledgement.
+func remembersGivenUp(r *Record) bool {
+	for _, c := range configurations(r) {
+		if len(c.Voters) == 2 && c.AckCount == 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// disturbances are what may happen to the machinery in the middle of a change of the primary. None of them hurts data, so
+// each must end with an open primary and everybody who is there voting.
+var disturbances = map[string]func(m *model){
+	"another coordinator":                      func(m *model) { m.own = "" },
+	"the candidate's agent is started again":   func(m *model) { m.forget(m.leader()) },
+	"the candidate's mysqld ends":              func(m *model) { m.end(m.leader()) },
+	"a follower's agent is started again":      func(m *model) { m.forget("db-mysql-2") },
+	"a follower's mysqld ends":                 func(m *model) { m.end("db-mysql-2") },
+	"the old primary's agent is started again": func(m *model) { m.forget("db-mysql-0") },
+	"the old primary's mysqld ends":            func(m *model) { m.end("db-mysql-0") },
+	"another coordinator after the candidate's mysqld ended": func(m *model) {
+		m.end(m.leader())
+		m.own = ""
+	},
+}
+
+// forget is the restart of an agent: what it knows in memory alone is gone.
+func (m *model) forget(name string) {
+	for n := range m.instances {
+		if i := &m.instances[n]; i.Name == name && i.Agent != nil {
+			i.Agent.Fence, i.Agent.Closed, i.Agent.Marker = nil, nil, nil
+		}
+	}
+}
+
+// end is the death of a mysqld that runs.
+func (m *model) end(name string) {
+	for n := range m.instances {
+		if i := &m.instances[n]; i.Name == name && i.running() {
+			m.crash(name)
+		}
+	}
+}
+
+// TestAChangeOfThePrimaryEndsWhateverDisturbsIt disturbs a switchover, a crash and a loss after every single action.
+func TestAChangeOfThePrimaryEndsWhateverDisturbsIt(t *testing.T) {
+	begin := map[string]func(m *model, want *Desired){
+		"switchover": func(_ *model, want *Desired) { want.Switchover = &Switchover{Target: "db-mysql-1"} },
+		"crash":      func(m *model, _ *Desired) { m.crash("db-mysql-0") },
+		"loss":       func(m *model, _ *Desired) { m.lose("db-mysql-0") },
+	}
+	for what, change := range begin {
+		for name, disturb := range disturbances {
+			for n := 2; n <= 3; n++ {
+				if n == 2 && what == "loss" {
+					continue // nobody could acknowledge
+				}
+				for step := range 16 {
+					m, want := newModel(t, n), want3()
+					want.Replicas = int32(n)
+					m.settle(want)
+					change(m, &want)
+					m.steps(want, step)
+					disturb(m)
+					want.Switchover = nil
+					plan := m.settle(want)
+					voting := plan.Decision.Rule == RuleSteady || what == "loss" && plan.Decision.Rule == RuleRejoin
+					if p := m.instance(m.leaderOr("db-mysql-0")); !voting || p.Agent == nil || p.closed() || !p.running() {
+						t.Errorf("%d instances, %s, %s after %d actions: %+v with %+v", n, what, name, step, plan.Decision, m.record)
+					}
+				}
+			}
+		}
+	}
+}
+
+// steps carries out that many actions.
+func (m *model) steps(want Desired, count int) {
+	for count > 0 {
+		plan := Decide(want, m.observe())
+		if len(plan.Actions) == 0 {
+			return
+		}
+		for _, a := range plan.Actions {
+			m.do(a, len(plan.Actions))
+			m.check()
+			if count--; count == 0 {
+				return
+			}
+		}
+	}
+}
+
+// leaderOr is the primary of the record, or otherwise while there is none.
+func (m *model) leaderOr(otherwise string) string {
+	if name := m.leader(); name != "" {
+		return name
+	}
+	return otherwise
+}

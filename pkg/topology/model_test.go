@@ -206,6 +206,7 @@ func (m *model) do(a Action, actions int) {
 		s.Server.Channel = &api.Channel{
 			Host: peer.IP, User: api.ReplicationUser(s.Incarnation), SourceUUID: modelUUID(peer.Ordinal), Receiver: "Yes", ApplierRunning: true,
 		}
+		m.deliver(peer)
 	case Lead:
 		if s.Server.Received != s.Server.GTIDExecuted {
 			m.t.Fatalf("%s leads before it has applied %s", i.Name, s.Server.Received)
@@ -247,27 +248,38 @@ func (m *model) mark(p *Instance, a Action) {
 	if strings.Contains(p.Agent.Server.Received, marker) {
 		m.t.Fatalf("marker %s is used twice", marker)
 	}
+	p.Agent.Marker = &api.Marker{GTID: marker, Epoch: a.Record.Epoch, Claim: a.Record.Claim, State: api.MarkerWaiting}
+	m.deliver(p)
+}
+
+// deliver hands a marker that waits to whoever is connected now, and commits it if that is enough.
+func (m *model) deliver(p *Instance) {
+	m.t.Helper()
+	waiting := p.Agent.Marker
+	if waiting == nil || waiting.State != api.MarkerWaiting || p.Agent.Server == nil {
+		return
+	}
 	acks := int32(0)
 	for n := range m.instances {
 		s := m.instances[n].Agent
 		if s != nil && s.Server != nil && s.Server.Channel != nil && s.Server.Channel.Host == p.IP && s.Server.Channel.Receiver == receiverConnected {
-			if marker == s.Awaiting {
+			if waiting.GTID == s.Awaiting {
 				s.Awaiting, s.Unvouched = "", ""
 			}
-			s.Server.Received += "," + marker
+			s.Server.Received = union(m.t, s.Server.Received, waiting.GTID)
 			s.Server.GTIDExecuted = s.Server.Received
 			if s.Server.ReplicaSemiSync {
 				acks++
 			}
 		}
 	}
-	state := api.MarkerWaiting
 	if acks >= p.Agent.Server.AckCount && !m.loseAcks {
-		state = api.MarkerCommitted
-		p.Agent.Server.Received += "," + marker
+		committed := *waiting
+		committed.State = api.MarkerCommitted
+		p.Agent.Marker = &committed
+		p.Agent.Server.Received = union(m.t, p.Agent.Server.Received, waiting.GTID)
 		p.Agent.Server.GTIDExecuted = p.Agent.Server.Received
 	}
-	p.Agent.Marker = &api.Marker{GTID: marker, Epoch: a.Record.Epoch, Claim: a.Record.Claim, State: state}
 }
 
 func (m *model) open(i *Instance, a Action) {

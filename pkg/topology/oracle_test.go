@@ -287,6 +287,9 @@ func (s *scenario) judgeRecord(r, next *Record) []string {
 	if !reflect.DeepEqual(next.LastOpened, r.LastOpened) {
 		wrong = append(wrong, "what was opened last changes without an opening")
 	}
+	if r.Pending != nil && !remembersPending(next, r.Pending) {
+		wrong = append(wrong, "what was pending is forgotten")
+	}
 	for _, c := range s.confs() {
 		if !remembers(next, c) {
 			wrong = append(wrong, fmt.Sprintf("the configuration of %v is forgotten", c.ackers))
@@ -303,6 +306,8 @@ func (s *scenario) judgeRecord(r, next *Record) []string {
 			wrong = append(wrong, "another primary is chosen without a claim")
 		} else if !a.hasData() || a.stopping {
 			wrong = append(wrong, "the primary of the new epoch is not there")
+		} else if !votesInWhatOpens(next) {
+			wrong = append(wrong, "the primary has no vote in what its epoch opens with")
 		}
 		if s.stage == stageOpened && s.suspected() && s.canFinish() {
 			wrong = append(wrong, "the voters are changed under a lost primary")
@@ -311,6 +316,21 @@ func (s *scenario) judgeRecord(r, next *Record) []string {
 		wrong = append(wrong, "a new epoch is opened at once")
 	}
 	return wrong
+}
+
+// votesInWhatOpens: k counts the others, so the primary itself must be a voter.
+func votesInWhatOpens(r *Record) bool {
+	opens := r.LastOpened.Configuration
+	if r.Pending != nil {
+		opens = *r.Pending
+	}
+	return slices.Contains(opens.Voters, *r.Primary)
+}
+
+// remembersPending reports whether a record still counts what was pending before.
+func remembersPending(r *Record, before *Configuration) bool {
+	return r.Pending != nil && reflect.DeepEqual(r.Pending, before) ||
+		slices.ContainsFunc(r.Earlier, func(c Configuration) bool { return reflect.DeepEqual(&c, before) })
 }
 
 // remembers reports whether a record still counts a configuration.
@@ -342,12 +362,15 @@ func (s *scenario) judgeStep(r, next *Record) []string {
 
 // judgeChoice judges who was chosen.
 func (s *scenario) judgeChoice(r, next *Record) []string {
-	if !reflect.DeepEqual(next.LastOpened, r.LastOpened) || !reflect.DeepEqual(next.Earlier, r.Earlier) || !reflect.DeepEqual(next.Pending, r.Pending) {
-		return []string{"the choice changes what counts"}
-	}
 	role := int(next.Primary.Ordinal)
-	if *next.Primary != worldMember(role) {
+	same := reflect.DeepEqual(next.Earlier, r.Earlier) && reflect.DeepEqual(next.Pending, r.Pending)
+	switch {
+	case *next.Primary != worldMember(role):
 		return []string{"a stranger is chosen"}
+	case !reflect.DeepEqual(next.LastOpened, r.LastOpened) || !same && (role != roleA || r.Pending == nil):
+		return []string{"the choice changes what counts"}
+	case !votesInWhatOpens(next):
+		return []string{"the primary has no vote in what its epoch opens with"}
 	}
 	if role != roleA {
 		if !s.mayLead(role) {

@@ -27,10 +27,12 @@ func (sp *space) each(a part, f func(*scenario) bool) {
 }
 
 // around varies what is not an instance. An own log that is required, other configurations and the floor are not combined
-// with each other: nothing depends on two of them.
+// with each other, and other configurations not with every wish: nothing depends on two of them.
 func (sp *space) around(s scenario, f func(*scenario) bool) bool {
 	for _, other := range sp.sides {
-		s.side = other
+		if s.side = other; other != noSide && s.wish != wishNothing && s.wish != wishLossA {
+			continue
+		}
 		joiners := []part{{}}
 		if other == sideGrow {
 			joiners = joinersOf(sp.stage)
@@ -110,8 +112,10 @@ func openedPrimaries() []part {
 func openedReplicas() []part {
 	made := missingStates()
 	for _, h := range []hearing{hears, quietSource, connecting, stoppedReceiver, noChannel} {
-		for _, held := range [][2]int{{levelOld, levelOld}, {levelMarker, levelMarker}, {levelHalf, levelMarker}, {levelAll, levelHalf}, {levelAll, levelAll}} {
-			made = append(made, part{hearing: h, recv: held[0], exec: held[1]})
+		for n, held := range [][2]int{{levelAll, levelAll}, {levelHalf, levelMarker}, {levelOld, levelOld}, {levelMarker, levelMarker}, {levelAll, levelHalf}} {
+			if h == hears || h == stoppedReceiver || n < 2 {
+				made = append(made, part{hearing: h, recv: held[0], exec: held[1]})
+			}
 		}
 	}
 	whole := part{recv: levelAll, exec: levelAll}

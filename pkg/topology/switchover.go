@@ -56,7 +56,7 @@ func switchover(want Desired, seen Observed, p *Instance) Plan {
 	case !containsSet(next.Agent.Server.GTIDExecuted, closed.GTIDExecuted):
 		plan.Decision.WaitingFor = next.Name + " to apply the last writes"
 	default:
-		return claim(want, seen, RuleSwitchover, fmt.Sprintf("%s hands over to %s; epoch %d is claimed", p.Name, next.Name, nextNumber(seen)))
+		return claim(want, seen, RuleSwitchover, fmt.Sprintf("%s hands over; epoch %d is claimed", p.Name, nextNumber(seen)))
 	}
 	return plan
 }

@@ -258,10 +258,7 @@ func claim(want Desired, seen Observed, rule Rule, reason string) Plan {
 	next := seen.Record.DeepCopy()
 	next.Epoch = nextNumber(seen)
 	next.Phase, next.Claim, next.Primary = v1beta1.RecordClaimed, seen.FreshClaim, nil
-	if next.Pending != nil && !slices.ContainsFunc(next.Earlier, func(c Configuration) bool { return sameVoters(c, *next.Pending) }) {
-		next.Earlier = append(next.Earlier, *next.Pending)
-	}
-	next.Pending = nil
+	giveUpPending(next)
 	if c := nextConfiguration(want, next); !sameVoters(c, next.LastOpened.Configuration) {
 		next.Pending = &c
 	}
@@ -269,6 +266,23 @@ func claim(want Desired, seen Observed, rule Rule, reason string) Plan {
 		return wait(RuleHold, "too many configurations were begun and never opened", "the instances of the last opened one")
 	}
 	return write(rule, reason, next)
+}
+
+// giveUpPending makes the pending configuration one that counts for the quorum, and is introduced no further.
+func giveUpPending(next *Record) {
+	if next.Pending != nil && !slices.ContainsFunc(next.Earlier, func(c Configuration) bool { return sameVoters(c, *next.Pending) }) {
+		next.Earlier = append(next.Earlier, *next.Pending)
+	}
+	next.Pending = nil
+}
+
+// lead makes an instance the one candidate of a record. A primary that was given up, and was to be left out, votes again if
+// it leads again: everything is counted by voters.
+func lead(next *Record, leader Member) {
+	next.Phase, next.Primary = v1beta1.RecordChosen, &leader
+	if next.Pending != nil && !contains(next.Pending, leader.Incarnation) {
+		giveUpPending(next)
+	}
 }
 
 // sameVoters compares two configurations.

@@ -25,6 +25,8 @@ const (
 	holdWithin = 60 * time.Second
 	// serverAway is how long writes go on without the API server, before a replica dies and after that.
 	serverAway = 16 * time.Second
+	// leaseFresh is the age of the lease of a controller that leads; it renews it every second.
+	leaseFresh = 3 * time.Second
 )
 
 // primaryCut: clients on the primary's node go on to reach it, and must not be told OK once another leads; those elsewhere
@@ -168,8 +170,12 @@ func (f *fixture) serverless(t *testing.T) {
 	}
 	f.goesOn(t, l)
 	start()
-	f.Eventually(t, f.namespace, "the API server", time.Minute, func(ctx context.Context) error {
-		_, err := f.Get(ctx, f.namespace, f.name)
+	// kube-proxy takes its time until the nodes find the API server again.
+	f.Eventually(t, f.namespace, "a controller that leads", world.AvailableWithin, func(ctx context.Context) error {
+		lease, err := f.Kubernetes.CoordinationV1().Leases(world.SystemNamespace).Get(ctx, "moco-controller", metav1.GetOptions{})
+		if err == nil && (lease.Spec.RenewTime == nil || time.Since(lease.Spec.RenewTime.Time) > leaseFresh) {
+			err = fmt.Errorf("the lease was renewed at %s", lease.Spec.RenewTime)
+		}
 		return err
 	})
 	f.Eventually(t, f.namespace, "another mysqld of "+replicas[0], world.AvailableWithin, func(ctx context.Context) error {

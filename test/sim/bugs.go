@@ -44,6 +44,35 @@ const (
 	BugLockOutLate          Bug = "k is lowered before acknowledgements are revoked"
 )
 
+// Bugs are all of them.
+var Bugs = []Bug{
+	BugPromiseNotPersisted,
+	BugPromiseNotChecked,
+	BugPromiseUndone,
+	BugFenceWhileConnecting,
+	BugReceivedBeforeFence,
+	BugQuorumTooSmall,
+	BugQuorumOfAttempt,
+	BugFloorIgnored,
+	BugNoMarker,
+	BugNotApplied,
+	BugRelayLogRecovery,
+	BugRepointStopped,
+	BugLearnerAcknowledges,
+	BugFiniteTimeout,
+	BugSemiSyncAfterOpen,
+	BugGracefulStop,
+	BugSourceOffWithWaiters,
+	BugRewindUnverified,
+	BugRewindKeepsUUID,
+	BugCloneKeepsVote,
+	BugNoCompare,
+	BugTwoPods,
+	BugSelfResume,
+	BugStaleLabel,
+	BugLockOutLate,
+}
+
 // plantInTick is what a wrong agent does by itself.
 func (w *world) plantInTick(n *node) {
 	a := n.agent

@@ -85,12 +85,18 @@ func (w *world) checkRecord(old, next *topology.Record) {
 	if leader := w.watch.leaders[next.Epoch]; leader != "" && (next.Primary == nil || next.Primary.Incarnation != leader) {
 		w.fail("I3: epoch %d has two primaries", next.Epoch)
 	}
-	if next.Phase != v1beta1.RecordOpened {
+	if next.Primary == nil {
 		return
 	}
 	p := w.holder(next.Primary.Incarnation)
 	if p == nil {
 		return // its volume was lost a moment ago: nobody is served from it
+	}
+	if missing := w.acked.minus(p.vol.present()); !missing.empty() {
+		w.fail("I1: %s is chosen and lacks the acknowledged %s", p.name, w.history.text(missing))
+	}
+	if next.Phase != v1beta1.RecordOpened {
+		return
 	}
 	w.checkHistory(p, "the record opens it")
 	w.checkOthers(p, next)

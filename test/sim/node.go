@@ -50,17 +50,19 @@ type agent struct {
 	// restarted: this process took over from an earlier one.
 	restarted bool
 	// start is mysqld's process as last seen.
-	start     string
-	fence     *api.Fence
-	fencedAt  time.Duration
-	closed    *api.Closed
-	closeEnd  time.Duration
-	marker    *api.Marker
-	markerX   int
-	markerTx  int64
-	awaiting  string
-	task      *api.Task
-	semiLater bool
+	start    string
+	fence    *api.Fence
+	fencedAt time.Duration
+	closed   *api.Closed
+	closeEnd time.Duration
+	marker   *api.Marker
+	markerX  int
+	markerTx int64
+	awaiting string
+	// awaitingEpoch is the epoch in which the awaited marker counts.
+	awaitingEpoch int64
+	task          *api.Task
+	semiLater     bool
 	// queue holds commands that wait for their turn; steps is what is left of the present one.
 	queue   []*command
 	present *command
@@ -160,7 +162,7 @@ func (w *world) tick(n *node) {
 // vouchAgain gives the vote back when the awaited marker has been executed.
 func (w *world) vouchAgain(n *node) {
 	a, s := n.agent, n.server
-	if a.awaiting == "" || s == nil || w.history.parse(a.awaiting).minus(w.history.names(s.executed)) != (set{}) || w.history.parse(a.awaiting).empty() {
+	if a.awaiting == "" || s == nil || a.awaitingEpoch != a.PromisedEpoch || w.history.parse(a.awaiting).minus(w.history.names(s.executed)) != (set{}) || w.history.parse(a.awaiting).empty() {
 		return
 	}
 	a.Unvouched, a.Discarded, a.awaiting = "", false, ""
@@ -213,7 +215,10 @@ func (w *world) status(n *node) *api.Status {
 	if n.vol.filled {
 		s.Volume = api.VolumeReady
 	}
-	s.RequiresOwnLog, s.Unvouched, s.Awaiting, s.Diverged, s.Marker = a.RequiresOwnLog, a.Unvouched, a.awaiting, a.Diverged, a.marker
+	s.RequiresOwnLog, s.Unvouched, s.Awaiting, s.Diverged, s.Marker = a.RequiresOwnLog, a.Unvouched, "", a.Diverged, a.marker
+	if a.awaitingEpoch == a.PromisedEpoch {
+		s.Awaiting = a.awaiting
+	}
 	s.Fence, s.Closed, s.LockedOut, s.Task = a.fence, a.closed, a.LockedOut, a.task
 	s.NeedsReturn = n.vol.filled && admission.NeedsReturn(a.Durable, a.start)
 	if n.server == nil || a.start != n.server.start {

@@ -324,7 +324,7 @@ func (w *world) awaitSteps(n *node, c *command) []step {
 		case !w.history.parse(name).empty() && w.history.parse(name).minus(w.history.names(s.received())).empty():
 			return refuse(api.ErrorPrecondition, "the marker is here already")
 		}
-		a.awaiting = name
+		a.awaiting, a.awaitingEpoch = name, c.Record.Epoch
 		return nil
 	})}
 }

@@ -30,14 +30,16 @@ type profile struct {
 	// rollback: the volumes of all replicas are set back at this event, and that of the primary is lost; 0 never.
 	rollback int
 	quiet    bool
+	// favourite is the fault that comes more often than others.
+	favourite int
 	// finale is how many switchovers there are after everything has settled.
 	finale int
 }
 
 func (w *world) newProfile() profile {
 	p := profile{
-		voters: 2 + w.rng.IntN(4), coordinators: 1 + w.rng.IntN(2), events: 300 + w.rng.IntN(500), pause: w.rng.IntN(85), faults: 2 + w.rng.IntN(9),
-		slow: w.rng.IntN(90), stale: 80 * w.rng.IntN(2), writes: 1 + w.rng.IntN(3), finale: w.rng.IntN(5),
+		voters: 2 + w.rng.IntN(4), coordinators: 1 + w.rng.IntN(2), events: 300 + w.rng.IntN(500), pause: w.rng.IntN(85), faults: 2 + w.rng.IntN(12),
+		slow: w.rng.IntN(90), stale: 80 * w.rng.IntN(2), writes: 1 + w.rng.IntN(3), finale: w.rng.IntN(5), favourite: w.rng.IntN(100),
 	}
 	if w.percent(40) {
 		p.voters = 3
@@ -213,7 +215,11 @@ func (w *world) fault() {
 			n = p
 		}
 	}
-	switch dice := w.rng.IntN(100); {
+	dice := w.rng.IntN(100)
+	if w.percent(40) {
+		dice = w.profile.favourite
+	}
+	switch {
 	case dice < 14:
 		w.crash(n)
 	case dice < 25:

@@ -6,6 +6,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -88,10 +89,12 @@ type world struct {
 func Run(o Options) (result Result) {
 	w := newWorld(o)
 	defer func() {
-		if b, ok := recover().(broken); ok {
-			result = w.result(b.what)
-		} else if r := recover(); r != nil {
-			panic(r)
+		switch ended := recover().(type) {
+		case nil:
+		case broken:
+			result = w.result(ended.what)
+		default:
+			panic(fmt.Sprintf("seed %d: %v\n%s", o.Seed, ended, debug.Stack()))
 		}
 	}()
 	for w.events < w.profile.events {

@@ -72,6 +72,9 @@ type Durable struct {
 	// binary log is kept.
 	Diverged     string `json:"diverged,omitempty"`
 	DivergedKept string `json:"divergedKept,omitempty"`
+	// ServerSeed is what the server_id is made from after a rewind; "" before one: then it is made from the incarnation.
+	// What was cut off may come back from others, and a replica passes over events that carry its own server_id.
+	ServerSeed string `json:"serverSeed,omitempty"`
 	// Rewound are the GTIDs cut off the binary log, until mysqld was seen without them.
 	Rewound string `json:"rewound,omitempty"`
 }

@@ -24,6 +24,8 @@ const (
 	fencePatience = 500 * time.Millisecond
 	// sparePatience bounds what is done to spare a closed primary, after which it is killed. It serves nobody meanwhile.
 	sparePatience = 2 * time.Second
+	// leavePatience is how long replicas may take to leave a primary that is spared.
+	leavePatience = 400 * time.Millisecond
 	// spareInterval is the pause between the two looks at a closed primary.
 	spareInterval = 5 * time.Millisecond
 )
@@ -301,24 +303,36 @@ func (in *instance) spareLeader(ctx context.Context, start, executed string, spa
 	return in.save(func(d *state.Durable) { d.LedStart = "" })
 }
 
-// switchOff switches source semi-sync off. While a replica is connected that takes up to a second, so they are cut off.
+// switchOff switches source semi-sync off. While a replica is connected that takes up to a second and lets its receiver
+// hang, so they get the time to leave, being fenced at this moment, too; those that stay are cut off.
 func switchOff(ctx context.Context, session *mysql.Session) (*mysql.Report, error) {
-	if err := cutReplicas(ctx, session); err != nil {
-		return nil, err
+	leaving, cancel := context.WithTimeout(ctx, leavePatience)
+	defer cancel()
+	tick := time.NewTicker(spareInterval)
+	defer tick.Stop()
+	for {
+		ids, err := session.Column(ctx, "SELECT id FROM performance_schema.processlist WHERE command LIKE 'Binlog Dump%'")
+		if err != nil {
+			return nil, err
+		}
+		if len(ids) == 0 {
+			break
+		}
+		if leaving.Err() != nil {
+			if err := killAll(ctx, session, ids); err != nil {
+				return nil, err
+			}
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-leaving.Done():
+		}
 	}
 	if err := session.SetGlobal(ctx, "rpl_semi_sync_source_enabled=OFF"); err != nil {
 		return nil, err
 	}
 	return session.Read(ctx, nil)
-}
-
-// cutReplicas ends the connections of replicas.
-func cutReplicas(ctx context.Context, session *mysql.Session) error {
-	ids, err := session.Column(ctx, "SELECT id FROM performance_schema.processlist WHERE command LIKE 'Binlog Dump%'")
-	if err != nil {
-		return err
-	}
-	return killAll(ctx, session, ids)
 }
 
 // stillClosed looks once.

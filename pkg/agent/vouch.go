@@ -71,11 +71,12 @@ func (in *instance) endedCleanly(before, next supervise.State) *supervise.Exit {
 	return exit
 }
 
-// renounce gives the relay log of an instance without a vote up, once, when there is an open primary to fetch everything
-// from: never earlier, it may be the last copy. It says whether it did.
+// renounce gives the relay log of an instance without a vote up, once, when there is a primary to fetch everything from: one
+// that is open, or that is chosen and has, as the coordinator saw to it, executed all that this instance claims to hold.
+// Never earlier, it may be the last copy. It says whether it did.
 func (in *instance) renounce(ctx context.Context, session *mysql.Session, report *mysql.Report, record *v1beta1.ReplicationRecord) (bool, error) {
 	d := in.snapshot()
-	if d.Unvouched == "" || d.RelayDropped || !hasEverything(record) {
+	if d.Unvouched == "" || d.RelayDropped || record.Primary == nil {
 		return false, nil
 	}
 	if err := stopReceiver(ctx, session, report.Channel); err != nil {
@@ -85,13 +86,6 @@ func (in *instance) renounce(ctx context.Context, session *mysql.Session, report
 		return false, err
 	}
 	return true, in.dropRelayLog(ctx, session, report, d.Unvouched, "")
-}
-
-// hasEverything says whether the record's primary holds every acknowledged write, so that a relay log is not the last copy
-// of one: it was opened in this epoch, or it is the one that was open last.
-func hasEverything(record *v1beta1.ReplicationRecord) bool {
-	return record.Phase == v1beta1.RecordOpened ||
-		record.Primary != nil && record.LastOpened != nil && record.Primary.Incarnation == record.LastOpened.Primary.Incarnation
 }
 
 // await begins to give the vote back.

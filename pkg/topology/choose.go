@@ -34,8 +34,8 @@ func collect(want Desired, seen Observed) Plan {
 	members := fenced(want, seen)
 	outstanding := toPromise(want, seen)
 	lack := ""
-	if spared && len(outstanding) > 0 {
-		lack = strings.Join(outstanding, ", ") // all are well: the one that was asked for shall be among them
+	if spared && want.Switchover != nil && slices.Contains(outstanding, want.Switchover.Target) {
+		lack = want.Switchover.Target // it is well, and it was asked for
 	}
 	if !spared { // a primary that handed over has everything; else it takes a quorum of those that acknowledged
 		lack = shortage(r, want.AcceptLoss, func(m Member) bool { return slices.ContainsFunc(members, func(i *Instance) bool { return i.is(m) }) })

@@ -55,7 +55,7 @@ func decideWithoutRecord(want Desired, seen Observed) Plan {
 		return rebuild(want, seen, copied)
 	}
 	if unborn := neverOpened(seen); unborn != nil {
-		return claimFor(seen, RuleRebuildRecord, unborn, *unborn.Primary)
+		return claimFor(want, seen, RuleRebuildRecord, unborn, *unborn.Primary)
 	}
 	if held := holdingData(seen); len(held) > 0 {
 		return wait(RuleHold, "volumes hold data that no record describes: "+strings.Join(held, ", "),
@@ -123,7 +123,7 @@ func nextEpoch(want Desired, seen Observed) Plan {
 	next.Epoch = nextNumber(seen)
 	// Never opened: whatever the first attempt left on its volume serves nobody, so any empty volume will do.
 	if seen.Record.Primary != nil && seen.holder(*seen.Record.Primary) != nil {
-		return claimFor(seen, RuleNextEpoch, next, *seen.Record.Primary)
+		return claimFor(want, seen, RuleNextEpoch, next, *seen.Record.Primary)
 	}
 	plan := bootstrap(seen)
 	for n := range plan.Actions {
@@ -144,35 +144,22 @@ func succeed(want Desired, seen Observed, rule Rule) Plan {
 	}
 	next := seen.Record.DeepCopy()
 	next.Epoch = nextNumber(seen)
-	return claimFor(seen, rule, next, seen.Record.LastOpened.Primary)
+	return claimFor(want, seen, rule, next, seen.Record.LastOpened.Primary)
 }
 
 // claimFor writes next as Chosen for primary, if its agent answers: an epoch that cannot be finished is not begun.
-func claimFor(seen Observed, rule Rule, next *Record, primary Member) Plan {
+func claimFor(want Desired, seen Observed, rule Rule, next *Record, primary Member) Plan {
 	i := seen.holder(primary)
 	if i == nil || i.Stopping {
 		plan := wait(rule, fmt.Sprintf("%s, the primary of the last opened epoch, does not answer", primary.Name), describe(seen.find(primary.Name), primary))
-		plan.Actions = startKnown(seen) // whoever could take over instead must run for it
+		if seen.Record != nil {
+			plan.Actions = append(showRecord(seen), startAll(want, seen)...) // whoever could take over instead must run for it
+		}
 		return plan
 	}
 	lead(next, member(i))
 	next.Claim = seen.FreshClaim
 	return write(rule, fmt.Sprintf("epoch %d begins with %s as its primary", next.Epoch, i.Name), next)
-}
-
-// startKnown starts, closed, what does not run and did not lead, whatever record it was shown last.
-func startKnown(seen Observed) []Action {
-	var actions []Action
-	if seen.Record == nil || seen.Record.LastOpened == nil {
-		return nil
-	}
-	for n := range seen.Instances {
-		i := &seen.Instances[n]
-		if i.Agent != nil && !i.Agent.NeedsReturn && !i.is(seen.Record.LastOpened.Primary) && sworn(i, seen.Record) && startable(Desired{}, seen, i) {
-			actions = append(actions, Action{Kind: Start, Instance: i.Name, Record: seen.Record})
-		}
-	}
-	return actions
 }
 
 // overtaken returns the copy of the record that an agent was shown later than the one in the store, or nil. That

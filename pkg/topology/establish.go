@@ -30,7 +30,12 @@ func establish(want Desired, seen Observed) Plan {
 		if r.LastOpened == nil && p == nil {
 			return nextEpoch(want, seen)
 		}
-		return wait(RulePrepare, fmt.Sprintf("the primary of epoch %d does not answer", r.Epoch), describe(seen.find(r.Primary.Name), *r.Primary))
+		plan := wait(RulePrepare, fmt.Sprintf("the primary of epoch %d does not answer", r.Epoch), describe(seen.find(r.Primary.Name), *r.Primary))
+		plan.Actions = append(showRecord(seen), startAll(want, seen)...)
+		return plan
+	}
+	if plan := giveUp(want, seen, p); plan != nil {
+		return *plan
 	}
 	actions := showRecord(seen)
 	if p.Agent.Volume != api.VolumeReady {
@@ -153,6 +158,12 @@ func prepare(want Desired, seen Observed, p *Instance, conf Configuration) (acti
 		joining := !contains(old, v.Incarnation)
 		if joining && conf.AckCount > 1 && p.Agent.Server.AckCount < conf.AckCount {
 			joiners++ // k grows above 1: the joiner acknowledges only after k was raised
+			if p.closed() {
+				follow, ready := following(want, seen, i, p, api.AckOff)
+				if actions = append(actions, follow...); ready {
+					connected++ // nothing can stall while k is raised before it acknowledges
+				}
+			}
 			continue
 		}
 		follow, ready := following(want, seen, i, p, api.AckOn)
@@ -197,7 +208,7 @@ func following(want Desired, seen Observed, i, p *Instance, ack api.Acknowledge)
 	if follows(i, p, ack) {
 		return nil, i.Agent.Server.Channel.Receiver == receiverConnected
 	}
-	if i.Agent.Diverged != nil || !within(i, p) || (i.Agent.Unvouched != "" && takesOver(seen.Record)) {
+	if i.Agent.Diverged != nil || !within(i, p) {
 		return nil, false // it is compared with the primary once that is open
 	}
 	return []Action{{Kind: Follow, Instance: i.Name, Peer: p.Name, Address: p.IP, Record: seen.Record, Ack: ack}}, false
@@ -231,9 +242,9 @@ func turnedAway(c *api.Channel) bool {
 // ahead names voters that hold transactions of p's own line, or markers of the cluster, that p itself lacks: its volume
 // was set back, and opening it would give their GTIDs to new transactions. Other lines do not count: what a replica
 // executed by itself was never acknowledged to a client of the primary. It is told before p's mysqld begins a marker: one
-// that waits is on the voters, and not yet in p's gtid_executed.
+// that waits is on the voters, and not yet in p's gtid_executed, and so are the writes of clients on a mysqld that leads.
 func ahead(seen Observed, p *Instance) []string {
-	if p.Agent.Marker != nil {
+	if p.Agent.Marker != nil || p.Agent.Server.SourceSemiSync {
 		return nil
 	}
 	mine, err := gtid.Parse(p.Agent.Server.Received)

@@ -136,6 +136,7 @@ const (
 	noSide     side = iota
 	sideShrink      // db-mysql-2 is to lose its vote
 	sideGrow        // db-mysql-3 is to get one
+	sideAlone       // db-mysql-1 is to go on alone: a person gave the others up, and took that back
 )
 
 type wish int
@@ -193,6 +194,8 @@ func (s *scenario) sideConfiguration() *Configuration {
 		c = worldVoters(1, roleA, roleB)
 	case sideGrow:
 		c = worldVoters(2, roleA, roleB, roleC, roleD)
+	case sideAlone:
+		c = worldVoters(0, roleB)
 	default:
 		return nil
 	}
@@ -224,7 +227,10 @@ func (s *scenario) record() *Record {
 	default:
 		r.Primary = &b
 	}
-	if other != nil {
+	switch {
+	case s.side == sideAlone:
+		r.Pending = other
+	case other != nil:
 		r.Earlier = []Configuration{*other}
 	}
 	switch s.wish {

@@ -287,3 +287,95 @@ func (m *model) leaderOr(otherwise string) string {
 	}
 	return otherwise
 }
+
+// TestAReplicaWithoutAVoteFollowsACandidateThatHasAllOfIt: it lost its vote after it had promised, and the old primary
+// cannot be compared before somebody is open, so nobody else could acknowledge.
+func TestAReplicaWithoutAVoteFollowsACandidateThatHasAllOfIt(t *testing.T) {
+	m := three(t)
+	m.crash("db-mysql-0")
+	m.settleUntil(want3(), func() bool { return m.record.Phase == v1beta1.RecordChosen })
+	m.crash("db-mysql-2")
+	m.instance("db-mysql-2").Agent.Unvouched = "its host was started again"
+	if plan := m.settle(want3()); plan.Decision.Rule != RuleSteady || m.instance("db-mysql-2").Agent.Unvouched != "" {
+		t.Errorf("%+v with %+v", plan.Decision, m.record)
+	}
+}
+
+// TestWhoeverCouldTakeOverIsStarted although the chosen primary is lost: a replica that is merely down must not keep the
+// takeover waiting for ever.
+func TestWhoeverCouldTakeOverIsStarted(t *testing.T) {
+	m, want := three(t), want3()
+	was := m.lose("db-mysql-2")
+	m.crash("db-mysql-0")
+	m.settleUntil(want, func() bool { return m.record.Phase == v1beta1.RecordOpened && m.instance("db-mysql-0").running() })
+	m.own = ""
+	m.record.Epoch, m.record.Phase, m.record.Claim = m.record.Epoch+1, v1beta1.RecordChosen, "somebody"
+	m.settleUntil(want, func() bool { return m.record.Phase == v1beta1.RecordChosen && m.record.Claim == m.own })
+	m.lose("db-mysql-0")
+	m.instance("db-mysql-2").Agent, m.instance("db-mysql-2").Silent = was, 0
+	m.crash("db-mysql-2")
+	if plan := m.settle(want); m.leader() == "db-mysql-0" {
+		t.Errorf("%+v with %+v", plan.Decision, m.record)
+	}
+}
+
+// TestAPrimaryLeadsAgainWhenAJoinerThatWasGivenUpHoldsMost: the joiner may have acknowledged, and cannot be chosen.
+func TestAPrimaryLeadsAgainWhenAJoinerThatWasGivenUpHoldsMost(t *testing.T) {
+	m, want := newModel(t, 4), want3()
+	m.settle(want)
+	want.Replicas = 4
+	m.settleUntil(want, func() bool {
+		s := m.instance("db-mysql-3").Agent.Server
+		return m.record.Pending != nil && s.ReplicaSemiSync
+	})
+	m.write1("db-mysql-0", "db-mysql-3", 50)
+	m.crash("db-mysql-0")
+	plan := m.settle(want)
+	if plan.Decision.Rule != RuleSteady || !strings.Contains(m.instance("db-mysql-1").Agent.Server.GTIDExecuted, modelServer+":1-51") {
+		t.Errorf("%+v with %+v", plan.Decision, m.record)
+	}
+}
+
+// TestAFencedInstanceIsNotStartedForATakeover: a person wants it down, whoever is missing.
+func TestAFencedInstanceIsNotStartedForATakeover(t *testing.T) {
+	m, want := three(t), want3()
+	want.Fenced = []string{"db-mysql-2"}
+	m.settle(want)
+	m.own = ""
+	m.record.Epoch, m.record.Phase, m.record.Claim = m.record.Epoch+1, v1beta1.RecordChosen, "somebody"
+	for n := range m.instances {
+		m.promise(&m.instances[n], m.record)
+	}
+	m.lose("db-mysql-0")
+	for _, a := range Decide(want, m.observe()).Actions {
+		if a.Kind == Start && a.Instance == "db-mysql-2" {
+			t.Error("it is started")
+		}
+	}
+}
+
+// TestWritesThatWaitAreNotMissing: a primary that leads does not show what waits for acknowledgements, its voters do.
+func TestWritesThatWaitAreNotMissing(t *testing.T) {
+	m := three(t)
+	p := m.instance("db-mysql-0").Agent
+	p.Server.OfflineMode, p.Server.SuperReadOnly, p.Marker = true, true, nil
+	replica := m.instance("db-mysql-1").Agent.Server
+	replica.Received = union(t, replica.Received, modelServer+":1-500")
+	if plan := Decide(want3(), m.observe()); plan.Decision.Rule == RuleHold {
+		t.Errorf("%+v", plan.Decision)
+	}
+}
+
+// TestAClosedPrimaryRaisesKWithItsJoiner: one of the two that would have to be connected before lost its volume.
+func TestAClosedPrimaryRaisesKWithItsJoiner(t *testing.T) {
+	m, want := newModel(t, 4), want3()
+	m.settle(want)
+	want.Replicas = 4
+	m.settleUntil(want, func() bool { return m.record.Pending != nil })
+	delete(m.volumes, "db-mysql-2")
+	m.instance("db-mysql-2").Agent = &api.Status{Volume: api.VolumeEmpty, Incarnation: "new", Mysqld: api.MysqldDown, StateCounter: 1}
+	m.crash("db-mysql-0")
+	if plan := m.settle(want); plan.Decision.Rule != RuleSteady || len(m.record.LastOpened.Voters) != 4 {
+		t.Errorf("%+v with %+v", plan.Decision, m.record)
+	}
+}

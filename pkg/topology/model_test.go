@@ -305,7 +305,8 @@ func (m *model) check() {
 			continue
 		}
 		s := i.Agent.Server
-		if s.ReplicaSemiSync && !IsVoter(m.record, i.Agent.Incarnation) && !m.lockedOut(i.Agent.Incarnation) {
+		counts := m.record.LastOpened != nil && voted(m.record, i.Agent.Incarnation) // of a configuration that was given up, too
+		if s.ReplicaSemiSync && !counts && !IsVoter(m.record, i.Agent.Incarnation) && !m.lockedOut(i.Agent.Incarnation) {
 			m.t.Fatalf("%s acknowledges and is no voter", i.Name)
 		}
 		if s.SuperReadOnly {

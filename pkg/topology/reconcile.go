@@ -167,6 +167,31 @@ func pending(seen Observed, c Configuration) *Record {
 	return next
 }
 
+// giveUp ends a growth that lost one of its members before it was opened: the configuration from before is opened again, in
+// an epoch of its own. Nil when there is nothing to give up. The configuration counts on for the quorum of a takeover, and
+// whoever was to join is locked out first.
+func giveUp(want Desired, seen Observed, p *Instance) *Plan {
+	r := seen.Record
+	if r.Pending == nil || r.LastOpened == nil || len(r.Earlier) >= maxEarlier {
+		return nil
+	}
+	joining, lost := false, ""
+	for _, v := range r.Pending.Voters {
+		joining = joining || !contains(opened(r), v.Incarnation)
+		if why := unfit(want, seen, v, p); why != "" {
+			lost = fmt.Sprintf("%s: %s", v.Name, why)
+		}
+	}
+	if !joining || lost == "" {
+		return nil
+	}
+	next := r.DeepCopy()
+	next.Epoch = nextNumber(seen)
+	next.Claim, next.Earlier, next.Pending = seen.FreshClaim, append(next.Earlier, *r.Pending), nil
+	plan := write(RuleShrink, fmt.Sprintf("nobody joins in epoch %d (%s); the voters from before go on in epoch %d", r.Epoch, lost, next.Epoch), next)
+	return &plan
+}
+
 // leavers are the incarnations that lose their right to acknowledge with a configuration.
 func leavers(r *Record, c Configuration) []string {
 	if r.LastOpened == nil {

@@ -30,7 +30,7 @@ func (sp *space) each(a part, f func(*scenario) bool) {
 // with each other, and other configurations not with every wish: nothing depends on two of them.
 func (sp *space) around(s scenario, f func(*scenario) bool) bool {
 	for _, other := range sp.sides {
-		if s.side = other; other != noSide && s.wish != wishNothing && s.wish != wishLossA {
+		if s.side = other; other != noSide && s.wish != wishNothing && (s.wish != wishLossA || other == sideAlone) {
 			continue
 		}
 		joiners := []part{{}}
@@ -78,7 +78,7 @@ func spaces() []space {
 	coarse := append(missingStates()[:6:6], fencedReplicas()[:8]...)
 	return []space{
 		{"opened", stageOpened, openedPrimaries(), openedReplicas(), openedReplicas(), []side{noSide}, nil, all},
-		{"claimed", stageClaimed, claimedPrimaries(), fencedReplicas(), fencedReplicas(), sides, floors, some},
+		{"claimed", stageClaimed, claimedPrimaries(), fencedReplicas(), fencedReplicas(), append(sides[:3:3], sideAlone), floors, some},
 		{"claimed by another", stageClaimedForeign, claimedPrimaries(), coarse, coarse, sides, nil, some},
 		{"chosen again", stageChosenA, preparedPrimaries(), followersOfA(), followersOfA(), sides, floors, some[:3]},
 		{"chosen", stageChosenB, claimedPrimaries(), candidates(), followersOfB(), sides, floors[:1], some},

@@ -128,7 +128,7 @@ func again(want Desired, seen Observed, lost string) Plan {
 		if old != nil && !old.Stopping {
 			next := seen.Record.DeepCopy()
 			next.Epoch = nextNumber(seen)
-			return claimFor(seen, RuleNextEpoch, next, seen.Record.LastOpened.Primary)
+			return claimFor(want, seen, RuleNextEpoch, next, seen.Record.LastOpened.Primary)
 		}
 		plan := wait(RuleHold, lost+"; no other instance can take over", lack)
 		plan.Actions = append(showRecord(seen), startFollowers(want, seen)...)

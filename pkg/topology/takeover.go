@@ -196,11 +196,15 @@ func salvaged(want Desired, seen Observed, p *Instance) bool {
 	}
 	all = acknowledged(r, all)
 	var held []gtid.Set
-	for _, m := range ackers(r, nextConfiguration(want, r)) {
-		if i := seen.holder(m); usable(want, i) && has(i.Agent.Server.Received, r.LastOpened.MarkerGTID) {
-			received, _ := gtid.Parse(i.Agent.Server.Received) // it was parsed for the marker
+	next := nextConfiguration(want, r)
+	for n := range seen.Instances {
+		i := &seen.Instances[n]
+		if i == p || !voted(r, i.incarnation()) || !usable(want, i) || !has(i.Agent.Server.Received, r.LastOpened.MarkerGTID) {
+			continue
+		}
+		received, _ := gtid.Parse(i.Agent.Server.Received) // it was parsed for the marker
+		if all = all.Union(acknowledged(r, received)); contains(&next, i.incarnation()) {
 			held = append(held, acknowledged(r, received))
-			all = all.Union(held[len(held)-1])
 		}
 	}
 	return !slices.ContainsFunc(held, func(set gtid.Set) bool { return set.Contains(all) })

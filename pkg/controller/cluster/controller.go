@@ -382,8 +382,8 @@ type objectsLook struct {
 
 const (
 	// objectsInterval and publishInterval are how often objects are looked at, and words are written, while clients may be
-	// waiting.
-	objectsInterval = time.Second
+	// waiting. A change of the read Service's slices would make kube-proxy carry out that of the primary's a second later.
+	objectsInterval = 5 * time.Second
 	publishInterval = 500 * time.Millisecond
 )
 

@@ -36,6 +36,9 @@ func (c *Controller) syncPrimary(ctx context.Context, w *world) error {
 		return err
 	}
 	epoch, pods := w.primaryRoute(known)
+	if epoch == 0 {
+		return nil
+	}
 	return c.syncSlices(ctx, w, known, render.PrimaryServiceName(w.cluster), epoch, pods)
 }
 
@@ -55,18 +58,15 @@ func (c *Controller) syncRouting(ctx context.Context, w *world) error {
 	return errors.Join(failures...)
 }
 
-// primaryRoute computes where the primary Service leads and under which epoch. From the moment an epoch is claimed in
-// which another may lead, it leads nowhere: no endpoint is better than a dead one. The epoch is the record's, so that
-// nobody who knows an older one brings the old primary back.
+// primaryRoute computes where the primary Service leads and under which epoch; epoch 0 leaves it as it is. It is changed
+// once, when the new primary is open: kube-proxy carries out one change a second, so a Service that first led nowhere would
+// come back later. The epoch is the record's, so that nobody who knows an older one brings the old primary back.
 func (w *world) primaryRoute(known []*discoveryv1.EndpointSlice) (epoch int64, pods []*corev1.Pod) {
 	record := w.seen.Record
-	if record == nil || record.LastOpened == nil {
+	if record == nil || record.LastOpened == nil || record.Primary == nil || record.Primary.Incarnation != record.LastOpened.Primary.Incarnation {
 		return 0, nil
 	}
 	leader := record.LastOpened.Primary
-	if record.Primary == nil || record.Primary.Incarnation != leader.Incarnation {
-		return record.Epoch, nil
-	}
 	i := named(&w.seen, leader.Name)
 	if i == nil {
 		return record.Epoch, nil
@@ -79,7 +79,7 @@ func (w *world) primaryRoute(known []*discoveryv1.EndpointSlice) (epoch int64, p
 	if routed(known, render.PrimaryServiceName(w.cluster), pod.UID) || isOpen(i) || !w.openedAt().IsZero() {
 		return record.Epoch, []*corev1.Pod{pod}
 	}
-	return record.Epoch, nil
+	return 0, nil
 }
 
 // openedAt is when the primary of the record carried out the command to open; zero when it did not, or not for this

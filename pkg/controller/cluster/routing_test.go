@@ -52,12 +52,12 @@ func TestWhereThePrimaryServiceLeads(t *testing.T) {
 		"before the first epoch nowhere":                   {},
 		"to the open primary":                              {record: openedRecord(4, 0), epoch: 4, want: []string{"db-mysql-0"}},
 		"a primary that is not heard keeps its place":      {record: openedRecord(4, 0), known: leading(0), change: silent, epoch: 4, want: []string{"db-mysql-0"}},
-		"one that never had it does not get it unheard":    {record: openedRecord(4, 0), change: silent, epoch: 4},
+		"one that never had it does not get it unheard":    {record: openedRecord(4, 0), change: silent},
 		"a volume that was replaced is not the primary":    {record: openedRecord(4, 0), known: leading(0), change: func(w *world) { w.seen.Instances[0].Agent.Incarnation = "other" }, epoch: 4},
-		"a claim empties it, even if the primary is heard": {record: record(v1beta1.RecordClaimed, nil), known: leading(0), epoch: 5},
-		"it stays empty when another is chosen":            {record: record(v1beta1.RecordChosen, &second), known: leading(0), epoch: 5},
+		"a claim leaves it":                                {record: record(v1beta1.RecordClaimed, nil), known: leading(0)},
+		"the choice of another leaves it":                  {record: record(v1beta1.RecordChosen, &second), known: leading(0)},
 		"a change of the voters leaves it":                 {record: record(v1beta1.RecordChosen, &first), known: leading(0), epoch: 5, want: []string{"db-mysql-0"}},
-		"a new primary that is not open yet is not led to": {record: openedRecord(5, 1), known: leading(0), epoch: 5},
+		"a new primary that is not open yet is not led to": {record: openedRecord(5, 1), known: leading(0)},
 		"a new primary that says it is open is": {record: openedRecord(5, 1), known: leading(0), change: func(w *world) {
 			w.seen.Instances[1].Agent.Server.OfflineMode, w.seen.Instances[1].Agent.Server.SuperReadOnly = false, false
 		}, epoch: 5, want: []string{"db-mysql-1"}},
@@ -68,7 +68,7 @@ func TestWhereThePrimaryServiceLeads(t *testing.T) {
 			},
 		},
 		"but not if that was for another epoch": {
-			record: openedRecord(6, 1), epoch: 6,
+			record: openedRecord(6, 1),
 			change: func(w *world) {
 				w.memory.remarks.remark("db-mysql-1", topology.Action{Kind: topology.Open, Instance: "db-mysql-1", Record: openedRecord(5, 1)}, nil, now)
 			},

@@ -311,8 +311,8 @@ func TestALostPrimaryIsReplaced(t *testing.T) {
 	}
 	e.clock = e.clock.Add(1800 * time.Millisecond)
 	e.sync()
-	if addresses, epoch := e.primaryEndpoints(); len(addresses) != 0 || epoch != "5" {
-		t.Errorf("claimed: %v in epoch %s", addresses, epoch)
+	if addresses, epoch := e.primaryEndpoints(); !cmp.Equal(addresses, []string{testIP(0)}) || epoch != "4" {
+		t.Errorf("claimed: %v in epoch %s: it is changed once, when the new primary is open", addresses, epoch)
 	}
 	status := e.until(func(s *v1beta1.MySQLClusterStatus) bool { return s.LastTransition != nil && s.Primary != "" })
 	to := status.LastTransition.To

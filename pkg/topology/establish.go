@@ -47,10 +47,12 @@ func establish(want Desired, seen Observed) Plan {
 	if behind := ahead(seen, p); p.closed() && len(behind) > 0 {
 		return lacking(p, actions, behind)
 	}
-	if stage, waitingFor := prepare(want, seen, p, target(r)); len(stage) > 0 || waitingFor != "" {
+	stage, waitingFor := prepare(want, seen, p, target(r))
+	actions = append(actions, stage...)
+	if waitingFor != "" {
 		return Plan{
 			Decision: Decision{RulePrepare, fmt.Sprintf("%s and its followers are being prepared for epoch %d", p.Name, r.Epoch), waitingFor},
-			Actions:  append(actions, stage...), Requeue: lookAgain,
+			Actions:  actions, Requeue: lookAgain,
 		}
 	}
 	if without := unmarked(seen, p); len(without) > 0 {
@@ -138,8 +140,8 @@ func knows(i *Instance, r *Record) bool {
 		a.Record != nil && a.Record.Epoch == r.Epoch && a.Record.Phase == r.Phase
 }
 
-// prepare brings followers and k to what conf needs. It returns what to do now, or what to wait for; both empty mean
-// ready for the marker. The order is what keeps writes going and safe: k is raised only while enough voters are
+// prepare brings followers and k to what conf needs. It returns what to do now, and what the marker has to wait for; "" when
+// it has not: voters beyond the k that are needed come when they can. The order is what keeps writes going and safe: k is raised only while enough voters are
 // connected, and an instance acknowledges only once the configuration that counts it is pending.
 func prepare(want Desired, seen Observed, p *Instance, conf Configuration) (actions []Action, waitingFor string) {
 	old := opened(seen.Record)
@@ -176,7 +178,7 @@ func prepare(want Desired, seen Observed, p *Instance, conf Configuration) (acti
 		return actions, fmt.Sprintf("%d voters connected to %s (%d are)", conf.AckCount, p.Name, connected)
 	}
 	if !leads(p, conf.AckCount) {
-		return append(actions, Action{Kind: Lead, Instance: p.Name, Record: seen.Record, AckCount: conf.AckCount}), ""
+		return append(actions, Action{Kind: Lead, Instance: p.Name, Record: seen.Record, AckCount: conf.AckCount}), p.Name + " to lead"
 	}
 	if joiners > 0 {
 		return actions, "the joining instance"
@@ -342,22 +344,27 @@ func marking(seen Observed, p *Instance, actions []Action, without []string) Pla
 		Actions:  actions, Requeue: lookAgain,
 	}
 	if m == nil || m.Epoch != r.Epoch || m.Claim != r.Claim || m.State == api.MarkerFailed || unheard(seen, p) {
-		plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: attempt(p, r)})
+		plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: attempt(seen, p)})
 	}
 	return plan
 }
 
 // attempt is the number of p's next marker: its state counter, which only grows, or the number after the highest marker of
-// this epoch that it knows, should its agent have ended between a marker and the counting of it.
-func attempt(p *Instance, r *Record) int64 {
-	next := p.Agent.StateCounter
-	set, err := gtid.Parse(p.Agent.Server.Received)
-	if err != nil {
-		return next
-	}
-	for _, i := range set.Intervals(gtid.Source{UUID: strings.ToLower(r.ClusterUUID), Tag: gtid.MarkerTagPrefix + strconv.FormatInt(r.Epoch, 10)}) {
-		if i.Last < firstAwaited {
-			next = max(next, i.Last+1)
+// this epoch that anybody received, should its agent have ended between a marker and the counting of it.
+func attempt(seen Observed, p *Instance) int64 {
+	next, line := p.Agent.StateCounter, gtid.Source{UUID: strings.ToLower(seen.Record.ClusterUUID), Tag: gtid.MarkerTagPrefix + strconv.FormatInt(seen.Record.Epoch, 10)}
+	for n := range seen.Instances {
+		if !seen.Instances[n].running() {
+			continue
+		}
+		set, err := gtid.Parse(seen.Instances[n].Agent.Server.Received)
+		if err != nil {
+			continue
+		}
+		for _, i := range set.Intervals(line) {
+			if i.Last < firstAwaited {
+				next = max(next, i.Last+1)
+			}
 		}
 	}
 	return next

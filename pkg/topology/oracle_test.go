@@ -175,6 +175,10 @@ func (s *scenario) candidateLost() bool {
 	p := &s.parts[roleB]
 	switch p.life {
 	case running:
+		c := &s.parts[roleC]
+		if (c.life == lostVolume || c.life == unjudged || c.diverged) && s.parts[roleA].life == unjudged && !s.parts[roleA].stopping && s.wish != wishLossA && s.wish != wishLossAC {
+			return true // nobody is left to acknowledge, and the old primary holds everything
+		}
 		return s.forgot() || p.stopping || p.broken && (s.betterC() || s.atRestA())
 	case hiccup:
 		return false

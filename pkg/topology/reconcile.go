@@ -182,7 +182,13 @@ func giveUp(want Desired, seen Observed, p *Instance) *Plan {
 			lost = fmt.Sprintf("%s: %s", v.Name, why)
 		}
 	}
-	if !joining || lost == "" {
+	able := int32(0)
+	for _, v := range r.LastOpened.Voters {
+		if unfit(want, seen, v, p) == "" && seen.holder(v) != p {
+			able++
+		}
+	}
+	if !joining || lost == "" || able < r.LastOpened.AckCount {
 		return nil
 	}
 	next := r.DeepCopy()

@@ -93,10 +93,12 @@ func reopen(want Desired, seen Observed, p *Instance) Plan {
 	if behind := ahead(seen, p); len(behind) > 0 {
 		return lacking(p, actions, behind)
 	}
-	if stage, waitingFor := prepare(want, seen, p, target(r)); len(stage) > 0 || waitingFor != "" {
+	stage, waitingFor := prepare(want, seen, p, target(r))
+	actions = append(actions, stage...)
+	if waitingFor != "" {
 		return Plan{
 			Decision: Decision{RuleReopen, fmt.Sprintf("%s opens again in epoch %d", p.Name, r.Epoch), waitingFor},
-			Actions:  append(actions, stage...), Requeue: lookAgain,
+			Actions:  actions, Requeue: lookAgain,
 		}
 	}
 	if without := unmarked(seen, p); len(without) > 0 {

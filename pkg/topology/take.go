@@ -59,7 +59,7 @@ func take(want Desired, seen Observed) Plan {
 		plan.Decision.WaitingFor = p.Name + " to lead"
 		plan.Actions = append(withoutPromise(plan.Actions, p.Name), Action{Kind: Lead, Instance: p.Name, Record: r, AckCount: conf.AckCount})
 		if p.Agent.Marker == nil {
-			plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: attempt(p, r)})
+			plan.Actions = append(plan.Actions, Action{Kind: Mark, Instance: p.Name, Record: r, Attempt: attempt(seen, p)})
 		}
 		return plan
 	}
@@ -88,12 +88,30 @@ func unable(want Desired, seen Observed, p *Instance) string {
 		return fmt.Sprintf("mysqld of %s does not answer", p.Name)
 	case p.Stopping:
 		return p.Name + " is being stopped while it takes over"
+	case left(want, seen, p) < target(r).AckCount && present(seen):
+		return fmt.Sprintf("too few are left to acknowledge the writes of %s", p.Name)
 	case p.running() && promised(p, r) == nil && !leads(p, target(r).AckCount):
 		return p.Name + " has forgotten what it held when it promised" // its mysqld or its agent was started again
 	case applierError(p) != "" && (better(want, seen, p) || returnable(seen)):
 		return fmt.Sprintf("%s cannot apply what it received, and another holds as much", p.Name)
 	}
 	return ""
+}
+
+// left counts the voters that could acknowledge the candidate's writes, now or when they are back: not those whose data is
+// lost, and not an old primary that must be compared with an open one first.
+func left(want Desired, seen Observed, p *Instance) int32 {
+	n := int32(0)
+	for _, v := range target(seen.Record).Voters {
+		i := seen.holder(v)
+		if i == p || (i != nil && (i.Agent.NeedsReturn || i.Agent.Diverged != nil)) {
+			continue
+		}
+		if why := unfit(want, seen, v, p); i != nil || why == "" || why == absent {
+			n++
+		}
+	}
+	return n
 }
 
 // better reports whether another fenced member that can lead and apply holds as much as the candidate.
@@ -109,6 +127,13 @@ func better(want Desired, seen Observed, p *Instance) bool {
 		}
 	}
 	return false
+}
+
+// present reports whether the old primary's data is there and still wanted, so that it could lead again although it does
+// not run.
+func present(seen Observed) bool {
+	old, conf := seen.holder(seen.Record.LastOpened.Primary), target(seen.Record)
+	return old != nil && !old.Stopping && old.Agent.Diverged == nil && contains(&conf, old.incarnation())
 }
 
 // returnable reports whether the old primary is there, at rest, to lead again in an epoch of its own: it holds everything.

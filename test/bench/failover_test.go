@@ -6,6 +6,7 @@ package bench
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -177,6 +178,10 @@ func (a *arena) round(t *testing.T, m *measured, take fault) {
 	undo := take(t, primary)
 	after := a.transition(t, before)
 	a.acknowledged(t, w, 50)
+	if after == nil {
+		a.told = append(a.told, w.Stop())
+		return
+	}
 	last := after.Status.LastTransition
 	h := w.Stop()
 	a.told = append(a.told, h)
@@ -212,7 +217,7 @@ func (a *arena) acknowledged(t *testing.T, w *workload.Writer, more int) {
 	goal := len(w.History().Acknowledged) + more
 	a.Eventually(t, a.namespace, "acknowledged writes", transitionWithin, func(context.Context) error {
 		if h := w.History(); len(h.Acknowledged) < goal {
-			return fmt.Errorf("%s; %w", h, h.LastError)
+			return errors.Join(errors.New(h.String()), h.LastError)
 		}
 		return nil
 	})
@@ -227,7 +232,7 @@ func longest(spans []workload.Span) time.Duration {
 	return gap
 }
 
-// transition waits until the status tells of a new primary.
+// transition waits until the status tells of a new primary. It returns nil for a request that came to another end.
 func (a *arena) transition(t *testing.T, before *v1beta1.MySQLCluster) *v1beta1.MySQLCluster {
 	t.Helper()
 	var after *v1beta1.MySQLCluster
@@ -235,6 +240,10 @@ func (a *arena) transition(t *testing.T, before *v1beta1.MySQLCluster) *v1beta1.
 		cluster, err := a.Get(ctx, a.namespace, a.name)
 		if err != nil {
 			return err
+		}
+		if asked := cluster.Status.LastRequest; asked != nil && asked.Value == a.request() && asked.State == v1beta1.RequestRefused {
+			t.Errorf("the switchover from %s was not done: %s", before.Status.Primary, asked.Message)
+			return nil
 		}
 		if last := cluster.Status.LastTransition; last == nil || last.Epoch <= before.Status.Replication.Epoch || cluster.Status.Primary != last.To {
 			return fmt.Errorf("the decision is %+v", cluster.Status.Decision)
@@ -310,12 +319,15 @@ func (a *arena) cut(t *testing.T, primary v1beta1.InstanceStatus) func() {
 
 func (a *arena) switchover(t *testing.T, _ v1beta1.InstanceStatus) func() {
 	t.Helper()
-	value := fmt.Sprintf("%s=any=round-%d", v1beta1.AnnotationSwitchover, a.rounds)
+	value := v1beta1.AnnotationSwitchover + "=" + a.request()
 	if _, err := a.Kubectl(t.Context(), "annotate", "mysqlcluster", "-n", a.namespace, a.name, "--overwrite", value); err != nil {
 		t.Fatal(err)
 	}
 	return nil
 }
+
+// request is the value of the annotation in this round.
+func (a *arena) request() string { return fmt.Sprintf("any=round-%d", a.rounds) }
 
 // unrelated changes the EndpointSlice of another Service every second: kube-proxy puts changes together, so those of the
 // primary Service may have to wait for it.

@@ -29,11 +29,18 @@ const (
 func TestFailoverThroughput(t *testing.T) {
 	w := open(t)
 	namespace := w.Namespace(t, "bench-throughput")
-	w.Create(t, world.Cluster(namespace, "product", 3))
-	semi := &twins{World: w, namespace: namespace, name: "semi", size: 3, plugins: "semisync_source.so semisync_replica.so mysql_clone.so"}
+	cluster := world.Cluster(namespace, "product", 3)
+	cluster.Spec.Config = map[string]string{"max_connections": "200"}
+	w.Create(t, cluster)
+	w.Available(t, namespace, "product")
+	like, err := w.Kubectl(t.Context(), "exec", "-n", namespace, "product-mysql-0", "-c", "mysql", "--", "cat", "/data/mysql/moco/my.cnf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	semi := &twins{World: w, namespace: namespace, name: "semi", size: 3, plugins: "semisync_source.so semisync_replica.so mysql_clone.so", like: like}
 	semi.start(t)
 	semi.replicate(t, "ON")
-	async := &twins{World: w, namespace: namespace, name: "async", size: 2, plugins: semi.plugins}
+	async := &twins{World: w, namespace: namespace, name: "async", size: 2, plugins: semi.plugins, like: like}
 	async.start(t)
 	async.replicate(t, "OFF")
 	w.Healthy(t, namespace, "product")

@@ -4,6 +4,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -30,6 +31,8 @@ type twins struct {
 	size            int
 	// plugins are loaded besides, and options are added to the command line of each.
 	plugins, options string
+	// like is the option file of an instance of the product; "" renders one.
+	like string
 }
 
 const twinPod = `
@@ -120,16 +123,24 @@ var unlike = []string{
 	"create_admin_listener_thread", "report_", "server_id", "plugin_load_add",
 }
 
-// file is the product's own option file without those.
-func (w *twins) file() string {
+// rendered is the product's option file as the tests' clusters have it.
+func rendered() string {
 	in := mycnf.DefaultInput()
 	in.ServerID, in.Version = 1, mycnf.Version{Major: 9, Minor: 7, Patch: 4}
 	memory := resource.MustParse("640Mi")
 	in.MemoryBytes = memory.Value()
-	in.DataDir, in.TmpDir, in.Socket, in.PidFile, in.SlowLog = "/data/own/data", "/data/own/tmp", "/data/own/s", "/data/own/pid", "/data/own/log/slow.log"
+	return mycnf.Render(in)
+}
+
+// paths of the product and what they are by hand.
+var paths = strings.NewReplacer("/run/moco/mysqld.sock", "/data/own/s", "/run/moco/mysqld.pid", "/data/own/pid", "/data/mysql/", "/data/own/")
+
+// file is the product's own option file without what is unlike.
+func (w *twins) file() string {
+	text := cmp.Or(w.like, rendered())
 	var kept []string
 lines:
-	for line := range strings.Lines(mycnf.Render(in)) {
+	for line := range strings.Lines(paths.Replace(text)) {
 		for _, prefix := range unlike {
 			if strings.HasPrefix(line, prefix) {
 				continue lines

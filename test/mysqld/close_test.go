@@ -117,9 +117,7 @@ func switchOver(t *testing.T, p pair) {
 	}
 
 	t.Run("the new primary is told to stop and serves until a stop is ordered", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		go func() { _ = p.replica.Client.Stream(ctx, func(*api.Status) error { return nil }) }()
+		go func() { _ = p.replica.Client.Stream(t.Context(), func(*api.Status) error { return nil }) }()
 		p.replica.Await("it is known to be read", func(s *api.Status) bool { return s.Server != nil })
 		p.replica.Signal(syscall.SIGTERM)
 		told := time.Now()

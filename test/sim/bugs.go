@@ -178,9 +178,6 @@ func plantAttempt(seen *topology.Observed) {
 	seen.Record = next
 }
 
-// plantInPlan is what a wrong coordinator does with a plan.
-func (w *world) plantInPlan(_ *coordinator, plan topology.Plan) topology.Plan { return plan }
-
 // pretend fills a lost volume at once with what somebody else has executed, and keeps its identity and its vote.
 func (w *world) pretend(n *node, incarnation string) {
 	for _, donor := range w.nodes {

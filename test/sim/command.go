@@ -66,6 +66,10 @@ func (w *world) work(n *node) {
 			w.end(n, nil)
 			continue
 		}
+		if a.boundTo != "" && a.boundTo != n.serverStart() {
+			w.end(n, refuse(api.ErrorUnavailable, "mysqld is gone"))
+			continue
+		}
 		done, err := a.steps[0]()
 		if n.agent != a {
 			return
@@ -87,7 +91,7 @@ func (w *world) work(n *node) {
 // begin admits a command with the product's own code, and makes what it promises durable before anything is done.
 func (w *world) begin(n *node, c *command) {
 	a := n.agent
-	a.present, a.queue, a.steps = c, a.queue[1:], nil
+	a.present, a.queue, a.steps, a.boundTo = c, a.queue[1:], nil, ""
 	if a.waiting {
 		a.steps = []step{must(func() *api.Error { return refuse(api.ErrorUnavailable, "another Pod holds the volume") })}
 		return
@@ -112,6 +116,9 @@ func (w *world) begin(n *node, c *command) {
 		w.save(n)
 	}
 	w.tracef("%s: %s epoch %d/%s", n.name, c.Kind, c.env.Epoch, c.env.Claim)
+	if c.Kind != topology.Promise && c.Kind != topology.Start && c.Kind != topology.Stop && c.Kind != topology.Discard {
+		a.boundTo = n.serverStart()
+	}
 	a.steps = w.stepsOf(n, c, admission.Fences(before, c.Record) && !fencedFor(a, c))
 }
 

@@ -36,7 +36,8 @@ type coordinator struct {
 	seen    topology.Observed
 	waits   map[string]time.Duration
 	writing time.Duration
-	plans   int
+	// plans counts what was begun, so that late answers are known.
+	plans int
 }
 
 // report is what a coordinator knows of an instance.
@@ -60,6 +61,7 @@ func (w *world) newCoordinator(n int) *coordinator {
 
 // restart is another process in the same place: it has claimed nothing and remembers nothing.
 func (w *world) restart(c *coordinator) {
+	c.plans++
 	c.ownClaim, c.done, c.running, c.later, c.waits, c.writing = "", map[string]time.Duration{}, nil, nil, nil, 0
 	for i := range c.reports {
 		c.reports[i] = report{heard: w.now, sequence: c.reports[i].sequence}
@@ -183,6 +185,7 @@ func (w *world) turn(c *coordinator) {
 		return
 	}
 	if len(c.later) > 0 {
+		c.plans++
 		c.running, c.later = c.later, nil
 		w.issueAll(c)
 		return
@@ -204,7 +207,7 @@ func (w *world) turn(c *coordinator) {
 	if w.Trace {
 		w.tracef("coordinator %d: %s%s", c.n, w.lastDecision, actionNames(plan.Actions))
 	}
-	w.execute(c, w.plantInPlan(c, plan))
+	w.execute(c, plan)
 	w.route(c)
 }
 
@@ -316,11 +319,14 @@ func (w *world) issue(c *coordinator, n *node, counter int64) {
 		}
 	}
 	c.waits[n.name] = w.now
-	w.serial++
-	id := w.serial
 	running := c.running
+	plans := c.plans
 	sent.reply = func(counter int64, err *api.Error) {
-		w.send(n.n, w.address(c), "reply", func() { w.answered(c, n, running, action, id, counter, err) })
+		w.send(n.n, w.address(c), "reply", func() {
+			if !c.down && c.plans == plans && len(running[n.name]) > 0 && running[n.name][0].Kind == action.Kind {
+				w.answered(c, n, counter, err)
+			}
+		})
 	}
 	w.send(w.address(c), n.n, "command", func() {
 		again := *sent
@@ -329,24 +335,19 @@ func (w *world) issue(c *coordinator, n *node, counter int64) {
 }
 
 // answered goes on with the next command for an instance.
-func (w *world) answered(c *coordinator, n *node, running map[string][]topology.Action, action topology.Action, _ int, counter int64, err *api.Error) {
-	if c.down || reflect.ValueOf(c.running).Pointer() != reflect.ValueOf(running).Pointer() || len(running[n.name]) == 0 {
-		return
-	}
-	if running[n.name][0].Kind != action.Kind {
-		return // a late answer to an earlier one
-	}
+func (w *world) answered(c *coordinator, n *node, counter int64, err *api.Error) {
+	action := c.running[n.name][0]
 	if err != nil {
-		delete(running, n.name)
+		delete(c.running, n.name)
 		if action.Kind == topology.Admit {
 			delete(c.later, action.Peer)
 		}
 		return
 	}
 	c.done[pauseKey(action)] = w.now
-	running[n.name] = running[n.name][1:]
-	if len(running[n.name]) == 0 {
-		delete(running, n.name)
+	c.running[n.name] = c.running[n.name][1:]
+	if len(c.running[n.name]) == 0 {
+		delete(c.running, n.name)
 		return
 	}
 	w.issue(c, n, counter)

@@ -140,23 +140,21 @@ func (w *world) checkAcknowledged(n *node, x int) {
 	}
 }
 
-// checkAcker checks an acknowledgement that counts: only voters acknowledge (I7).
+// checkAcker checks an acknowledgement that counts (I7): it is of a voter of a configuration that counts for a quorum, by the
+// record as it is stored or as the primary knows it.
 func (w *world) checkAcker(from *node, s *server, incarnation string) {
 	if len(s.waiters) == 0 || from.agent == nil || from.agent.Record == nil {
 		return
 	}
-	r := from.agent.Record
-	for _, c := range everyConfiguration(r) {
-		for _, v := range c.Voters {
-			if v.Incarnation == incarnation {
-				return
-			}
+	known := from.agent.Record
+	for _, c := range append(everyConfiguration(known), everyConfiguration(w.store.record)...) {
+		if slices.ContainsFunc(c.Voters, func(v topology.Member) bool { return v.Incarnation == incarnation }) {
+			return
 		}
 	}
-	if slices.Contains(w.watch.voters[r.Epoch], incarnation) {
-		return
+	if !slices.Contains(w.watch.voters[known.Epoch], incarnation) {
+		w.fail("I7: %s counts the acknowledgement of %s, which does not vote", from.name, incarnation)
 	}
-	w.fail("I7: %s counts the acknowledgement of %s, which does not vote", from.name, incarnation)
 }
 
 // checkAdmitted checks a command that is about to be carried out (I4).
@@ -207,10 +205,7 @@ func (w *world) opened(n *node) {
 		w.checkHistory(n, "it begins to serve")
 	}
 	k := int(r.LastOpened.AckCount)
-	for x := range w.watch.holders {
-		if !n.server.executed.has(x) {
-			continue
-		}
+	for _, x := range n.server.executed.list() {
 		others := len(w.watch.holders[x])
 		if w.watch.holders[x][n.agentIncarnation()] {
 			others--

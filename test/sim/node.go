@@ -67,6 +67,8 @@ type agent struct {
 	queue   []*command
 	present *command
 	steps   []step
+	// boundTo is the start of mysqld without which the present command cannot go on; "" for any.
+	boundTo string
 }
 
 func (w *world) newNode(n int) *node {

@@ -5,12 +5,12 @@ package sim
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql/gtid"
-	"strconv"
 )
 
 // chosen is a step that refuses unless the record has chosen this incarnation and its mysqld runs.
@@ -231,7 +231,9 @@ func (w *world) admitSteps(n *node, c *command) []step {
 			return refuse(api.ErrorPrecondition, "it is not an open primary")
 		}
 		out := func(m string) bool { return m == c.member }
-		n.vol.locked = slices.DeleteFunc(slices.Clone(n.vol.locked), out)
+		for _, other := range w.nodes { // the statement is logged: whoever follows has it, too
+			other.vol.locked = slices.DeleteFunc(slices.Clone(other.vol.locked), out)
+		}
 		n.agent.LockedOut = slices.DeleteFunc(slices.Clone(n.agent.LockedOut), out)
 		return nil
 	})}

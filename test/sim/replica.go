@@ -174,7 +174,7 @@ func (w *world) followSteps(n *node, c *command) []step {
 	if n.server != nil && n.server.replica != ack {
 		steps = append(steps, w.stopReceiver(n), running(n), do(func() { n.server.replica = ack }))
 	}
-	if a.Unvouched != "" && !a.Discarded && hasEverything(r) {
+	if a.Unvouched != "" && !a.Discarded && r.Primary != nil {
 		// The relay log is doubtful: it goes before the instance connects to a primary that has everything.
 		steps = append(steps, w.stopReceiver(n), running(n), do(func() {
 			n.server.applier = false
@@ -187,11 +187,6 @@ func (w *world) followSteps(n *node, c *command) []step {
 	}
 	source := w.nodes[c.peer]
 	return append(steps, w.sourceSteps(n, source, &before)...)
-}
-
-// hasEverything reports whether the record's primary has everything that was ever acknowledged.
-func hasEverything(r *v1beta1.ReplicationRecord) bool {
-	return r.Phase == v1beta1.RecordOpened || r.Primary != nil && r.LastOpened != nil && r.Primary.Incarnation == r.LastOpened.Primary.Incarnation
 }
 
 // sourceSteps make or change the channel and see to it that both threads run.

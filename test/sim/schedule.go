@@ -4,10 +4,8 @@
 package sim
 
 import (
-	"fmt"
 	"time"
 
-	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/topology"
 )
 
@@ -52,14 +50,21 @@ func (w *world) newProfile() profile {
 		p.removeAbsent = time.Duration(3+w.rng.IntN(10)) * time.Second
 	}
 	p.volumes, p.hosts = w.rng.IntN(2), w.rng.IntN(4)
-	if p.voters < 3 {
-		p.volumes = 0
+	if p.voters == 5 {
+		p.volumes += w.rng.IntN(2)
+	}
+	if w.percent(8) {
+		// A second coordinator that hears of nothing meets agents that forget what they can.
+		p.coordinators, p.stale, p.favourite, p.faults = 2, 90, restartOfAgent, 14
 	}
 	if w.percent(1) && p.voters > 2 {
 		p.rollback, p.faults, p.volumes, p.instances, p.removeAbsent = p.events-100, 0, 1, p.voters, 0
 	}
 	return p
 }
+
+// restartOfAgent is the number of that fault.
+const restartOfAgent = 20
 
 // event lets one thing happen, and checks everything after it.
 func (w *world) event() {
@@ -188,7 +193,11 @@ func (w *world) deliverAny() {
 		w.messages = append(w.messages[:at], w.messages[at+1:]...)
 		return
 	}
-	w.deliver(at, m.kind == "command" && w.percent(5))
+	if m.kind == "command" && w.percent(5) {
+		m.deliver() // and another copy is still on its way
+		return
+	}
+	w.deliver(at)
 }
 
 // passTime is what time does: heartbeats reach connected receivers.
@@ -204,423 +213,4 @@ func (w *world) passTime() {
 		}
 	}
 	w.plantInTime()
-}
-
-// fault breaks or mends something.
-func (w *world) fault() {
-	w.profile.faults--
-	n := w.anyNode()
-	if w.percent(50) {
-		if p := w.leader(); p != nil {
-			n = p
-		}
-	}
-	dice := w.rng.IntN(100)
-	if w.percent(40) {
-		dice = w.profile.favourite
-	}
-	switch {
-	case dice < 14:
-		w.crash(n)
-	case dice < 25:
-		w.restartAgent(n)
-	case dice < 33:
-		w.partition(n)
-	case dice < 51:
-		w.flap(n)
-	case dice < 55:
-		w.heal()
-	case dice < 62:
-		w.hostDown(n)
-	case dice < 67:
-		w.loseVolume(n)
-	case dice < 73:
-		w.askSwitchover()
-	case dice < 75:
-		w.dropAcks()
-	case dice < 84:
-		w.hang(n)
-	case dice < 89:
-		w.restart(w.coords[w.rng.IntN(len(w.coords))])
-	case dice < 94:
-		w.deletePod(n)
-	default:
-		w.replacePod(n)
-	}
-}
-
-// hang stops the work of a mysqld for a while.
-func (w *world) hang(n *node) {
-	s := n.server
-	if s == nil {
-		return
-	}
-	s.hungSince = w.now
-	w.tracef("%s: hangs", n.name)
-	w.after(1500*time.Millisecond, func() {
-		s.hungSince = 0
-		w.tracef("%s: goes on", n.name)
-	})
-}
-
-// flap cuts an instance off from everybody, and gives it back its replicas, but not its coordinators, after about the
-// time in which it is found to be lost.
-func (w *world) flap(n *node) {
-	for other := range w.storeAddress() + 1 {
-		if other != n.n {
-			w.cut[n.n][other], w.cut[other][n.n] = true, true
-		}
-	}
-	w.tracef("%s: cut off from all", n.name)
-	w.after(1200*time.Millisecond, func() {
-		for other := range w.nodes {
-			w.cut[n.n][other], w.cut[other][n.n] = false, false
-		}
-		w.tracef("%s: reaches the other instances again", n.name)
-	})
-	w.after(2*time.Second, func() {
-		if w.percent(50) {
-			w.heal()
-		}
-	})
-}
-
-// leader is the instance that serves writes, or nil.
-func (w *world) leader() *node {
-	for _, n := range w.nodes {
-		if n.server != nil && n.server.open() {
-			return n
-		}
-	}
-	return nil
-}
-
-func (w *world) restartAgent(n *node) {
-	if n.agent == nil || !n.up || n.agent.waiting {
-		return
-	}
-	w.boot(n)
-}
-
-// partition cuts ways around an instance or a coordinator, in one direction or both.
-func (w *world) partition(n *node) {
-	all := w.storeAddress() + 1
-	center := n.n
-	if w.percent(25) {
-		center = len(w.nodes) + w.rng.IntN(len(w.coords))
-	}
-	both, everything := w.percent(70), w.percent(50)
-	for other := range all {
-		if other == center || !everything && w.percent(50) {
-			continue
-		}
-		w.cut[center][other] = true
-		if both {
-			w.cut[other][center] = true
-		}
-	}
-	w.tracef("cut around %d, both ways %t", center, both)
-	w.after(3*time.Second, func() {
-		if w.percent(60) {
-			w.heal()
-		}
-	})
-}
-
-func (w *world) heal() {
-	w.cut = [16][16]bool{}
-	w.tracef("the network is whole")
-}
-
-// hostDown ends everything on a host; what was not flushed of its relay log is gone.
-func (w *world) hostDown(n *node) {
-	if w.profile.hosts == 0 || !n.up {
-		return
-	}
-	w.profile.hosts--
-	w.crash(n)
-	n.ghost, n.agent, n.up, n.stopping = nil, nil, false, false
-	v := n.vol
-	keep := len(v.relay)
-	for keep > 0 && !v.relay[keep-1].synced && w.percent(80) {
-		keep--
-		v.retrieved.remove(v.relay[keep].x)
-	}
-	v.relay = v.relay[:keep]
-	if keep > 0 && !v.relay[keep-1].synced && w.percent(50) {
-		v.relay[keep-1].torn = true
-		v.retrieved.remove(v.relay[keep-1].x)
-	}
-	w.watch.forget(n)
-	w.tracef("%s: host goes down", n.name)
-	w.after(2*time.Second, func() {
-		if !n.up && w.percent(70) {
-			w.hostUp(n)
-		}
-	})
-}
-
-// hostUp starts the host and the Pod on it again.
-func (w *world) hostUp(n *node) {
-	n.boots++
-	n.up = true
-	w.boot(n)
-}
-
-// loseVolume replaces a volume by an empty one.
-func (w *world) loseVolume(n *node) {
-	if w.profile.volumes == 0 || !n.up || n.stopping || n.agent != nil && n.agent.waiting {
-		return
-	}
-	w.profile.volumes--
-	w.crash(n)
-	n.ghost = nil
-	old := n.vol.durable.Incarnation
-	n.vol = &volume{durable: kept{}, serverUUID: w.uuid(), serverID: w.serial, log: &binlog{}}
-	n.vol.durable.Incarnation, n.vol.durable.Counter = "inc-"+w.uuid(), 1
-	n.boots++
-	if w.bug(BugCloneKeepsVote) {
-		w.pretend(n, old)
-	}
-	w.tracef("%s: its volume is lost", n.name)
-	w.boot(n)
-}
-
-func (w *world) askSwitchover() {
-	if w.profile.switchover == nil {
-		w.profile.switchover = &topology.Switchover{Target: w.anyNode().name}
-		w.tracef("switchover to %s is asked for", w.profile.switchover.Target)
-	}
-}
-
-// dropAcks loses acknowledgements on their way.
-func (w *world) dropAcks() {
-	kept := w.messages[:0]
-	for _, m := range w.messages {
-		if m.ack == nil {
-			kept = append(kept, m)
-		}
-	}
-	w.messages = kept
-}
-
-// deletePod begins the end of a Pod.
-func (w *world) deletePod(n *node) {
-	if n.up && n.agent != nil && !n.agent.waiting {
-		n.stopping = true
-		w.tracef("%s: Pod is being deleted", n.name)
-		w.after(4*time.Second, func() {
-			if n.stopping && n.up {
-				w.finishPod(n)
-			}
-		})
-	}
-}
-
-// finishPod ends a Pod that is being deleted and makes the next one.
-func (w *world) finishPod(n *node) {
-	w.terminate(n)
-	n.stopping = false
-	n.boots++
-	w.tracef("%s: Pod is made anew", n.name)
-	n.agent = nil
-	n.vol.durable.BootID = n.bootID() // the same host
-	w.boot(n)
-}
-
-// replacePod is a forced deletion while the node is cut off: the old mysqld goes on, nobody commands it, and a new Pod
-// waits for the volume.
-func (w *world) replacePod(n *node) {
-	if n.server == nil || !n.up || n.agent == nil || n.stopping || n.agent.waiting {
-		return
-	}
-	n.boots++
-	n.ghost = n.server
-	n.vol.durable.BootID = n.bootID()
-	w.tracef("%s: an old mysqld goes on without its agent", n.name)
-	if w.bug(BugTwoPods) {
-		n.server = nil
-		v := *n.vol
-		v.log = &binlog{list: append([]int(nil), v.log.list...)}
-		v.relay = append([]relayEntry(nil), v.relay...)
-		n.vol = &v
-		n.agent = nil
-		w.boot(n)
-		w.after(3*time.Second, func() { w.endGhost(n) })
-		return
-	}
-	w.boot(n)
-	n.agent.waiting = true
-	w.after(3*time.Second, func() { w.endGhost(n) })
-}
-
-// endGhost ends the old mysqld, and the new Pod gets the volume.
-func (w *world) endGhost(n *node) {
-	if n.ghost == nil {
-		return
-	}
-	if w.bug(BugTwoPods) {
-		n.ghost = nil
-		return
-	}
-	if n.ghost == n.server {
-		n.server = nil
-	}
-	n.ghost = nil
-	w.tracef("%s: the old mysqld is gone", n.name)
-	w.boot(n)
-}
-
-// settleRounds bounds the time in which a healed cluster must be as wanted.
-const settleRounds = 200
-
-// settle mends everything and waits until the cluster is as wanted.
-func (w *world) settle() {
-	w.calm = true
-	w.heal()
-	w.messages, w.timers = nil, nil
-	w.profile.switchover = nil
-	w.prompt = 100
-	for round := range settleRounds {
-		for _, n := range w.nodes {
-			w.mend(n)
-		}
-		w.now += 300 * time.Millisecond
-		w.round()
-		w.events++
-		why := w.unsettled()
-		if why == "" {
-			w.checkEnd()
-			if w.profile.finale == 0 || round > settleRounds/2 {
-				return
-			}
-			w.profile.finale--
-			w.profile.switchover = &topology.Switchover{Target: w.anyNode().name}
-		}
-		if round == settleRounds-1 && !w.mayHold() {
-			for _, n := range w.nodes {
-				w.tracef("%s", w.describe(n))
-			}
-			w.fail("I9: long after everything was mended, %s; %s; %s", why, w.lastDecision, describeRecord(w.store.record))
-		}
-	}
-}
-
-// mend brings back what is down.
-func (w *world) mend(n *node) {
-	if !n.up {
-		w.hostUp(n)
-	}
-	if n.ghost != nil {
-		w.endGhost(n)
-	}
-	if n.stopping {
-		w.finishPod(n)
-	}
-	if n.server != nil && n.server.hungSince != 0 && w.rounds() > 40 {
-		w.crash(n) // a person looks at it
-	}
-}
-
-func (w *world) rounds() int { return w.events - w.profile.events }
-
-// round lets everybody do everything once.
-func (w *world) round() {
-	w.writeSomewhere()
-	for _, n := range w.nodes {
-		for range 24 {
-			w.receive(n)
-			w.apply(n)
-		}
-	}
-	w.deliverPrompt()
-	for _, n := range w.nodes {
-		w.work(n)
-		w.tick(n)
-		w.push(n)
-	}
-	for range 4 {
-		w.deliverPrompt()
-	}
-	w.recordNews()
-	w.deliverPrompt()
-	w.turn(w.coords[0])
-	for range 4 {
-		w.deliverPrompt()
-	}
-	w.passTime()
-	w.checkAll()
-}
-
-// unsettled says what is not as it should be: a primary is open, and every instance votes and follows it; "" when all is.
-func (w *world) unsettled() string {
-	r := w.store.record
-	if r.Phase != v1beta1.RecordOpened || len(r.LastOpened.Voters) != len(w.nodes) {
-		return "the record is not opened for all"
-	}
-	for _, n := range w.nodes {
-		s := n.server
-		switch {
-		case s == nil:
-			return n.name + " is down"
-		case r.Primary.Incarnation == n.agent.Incarnation:
-			if !s.open() || len(s.waiters) > 0 {
-				return n.name + " is not open, or writes wait"
-			}
-		case n.agent.Unvouched != "" || n.agent.Diverged != nil:
-			return n.name + " has no vote: " + n.agent.Unvouched
-		default:
-			if why := w.behind(n, s); why != "" {
-				return n.name + why
-			}
-		}
-	}
-	return ""
-}
-
-// describe says how an instance is, for people.
-func (w *world) describe(n *node) string {
-	a := n.agent
-	text := fmt.Sprintf("%s %.12s: promise %d, unvouched %q, discarded %t, diverged %t, locks out %d", n.name, a.Incarnation, a.PromisedEpoch, a.Unvouched, a.Discarded, a.Diverged != nil, len(n.vol.locked))
-	if a.fence != nil {
-		text += fmt.Sprintf(", fence %+v", *a.fence)
-	}
-	if s := n.server; s != nil {
-		text += fmt.Sprintf(", open %t, source %t k=%d, waiters %d, receiver %s error %d, applier %t, relay %d, executed %s, received %s", s.open(), s.source, s.k, len(s.waiters),
-			s.receiver, s.errno, s.applier, len(n.vol.relay), w.history.text(s.executed), w.history.text(s.received()))
-	}
-	return text
-}
-
-// behind says why a replica does not follow the primary of the record.
-func (w *world) behind(n *node, s *server) string {
-	if s.receiver != receiverYes || !s.semi || n.agent.Record.Phase != v1beta1.RecordOpened {
-		return fmt.Sprintf(" does not follow: %s, acknowledges %t, error %d", s.receiver, s.semi, s.errno)
-	}
-	p := w.nodes[n.vol.channel.node]
-	if p.server == nil || s.peer != p.server || p.agentIncarnation() != w.store.record.Primary.Incarnation {
-		return " follows another"
-	}
-	if len(n.vol.relay) > 0 || s.cursor != len(p.server.log.list) {
-		return fmt.Sprintf(" is behind: %d not applied, %d of %d received", len(n.vol.relay), s.cursor, len(p.server.log.list))
-	}
-	return ""
-}
-
-// mayHold reports whether a person is needed: not enough voters that can be believed are left.
-func (w *world) mayHold() bool {
-	r := w.store.record
-	able, k := 0, int(r.LastOpened.AckCount)
-	for _, v := range r.LastOpened.Voters {
-		for _, n := range w.nodes {
-			if n.agentIncarnation() == v.Incarnation && n.agent != nil && n.agent.Unvouched == "" && n.agent.Diverged == nil {
-				able++
-			}
-		}
-	}
-	holder := false
-	for _, n := range w.nodes {
-		holder = holder || n.agentIncarnation() == r.LastOpened.Primary.Incarnation
-	}
-	return !holder && able < k+1 || w.profile.rollback > 0 || len(w.history.all) > maxTransactions-80
 }

@@ -29,6 +29,8 @@ type Options struct {
 type Result struct {
 	// Violation says which invariant was broken and how; "" when none was.
 	Violation string
+	// Held says why the cluster did not come back after the loss of a volume; "" when it did.
+	Held string
 	// Trace is what happened, if it was asked for.
 	Trace []string
 	// Events is how many were executed; Acknowledged how many writes clients were told of; Epochs the last epoch of the record.
@@ -78,6 +80,9 @@ type world struct {
 	trace []string
 	rules map[string]int
 
+	// lost counts the volumes that were lost; held says why the run did not settle, although it breaks no rule.
+	lost int
+	held string
 	// lastDecision is the reason of the last plan, for people.
 	lastDecision string
 
@@ -105,7 +110,7 @@ func Run(o Options) (result Result) {
 }
 
 func (w *world) result(violation string) Result {
-	return Result{violation, w.trace, w.events, w.acked.count(), w.store.record.Epoch, w.rules}
+	return Result{violation, w.held, w.trace, w.events, w.acked.count(), w.store.record.Epoch, w.rules}
 }
 
 // bug reports whether a bug is planted.
@@ -208,16 +213,14 @@ func (w *world) deliverPrompt() {
 		if at < 0 {
 			return
 		}
-		w.deliver(at, false)
+		w.deliver(at)
 	}
 }
 
-// deliver hands over a message; another copy of it stays on its way if keep is set by the scheduler.
-func (w *world) deliver(at int, keep bool) {
+// deliver hands over a message.
+func (w *world) deliver(at int) {
 	m := w.messages[at]
-	if !keep {
-		w.messages = slices.Delete(w.messages, at, at+1)
-	}
+	w.messages = slices.Delete(w.messages, at, at+1)
 	m.deliver()
 }
 

@@ -47,7 +47,7 @@ func desired(w *world) topology.Desired {
 // listed splits names that are separated by commas.
 func listed(text string) []string {
 	var names []string
-	for _, name := range strings.Split(text, ",") {
+	for name := range strings.SplitSeq(text, ",") {
 		if name = strings.TrimSpace(name); name != "" {
 			names = append(names, name)
 		}

@@ -212,6 +212,7 @@ func (p *player) obey(name api.CommandName, request told) {
 	case api.CommandOpen:
 		s.OfflineMode = false
 		s.SuperReadOnly = s.Channel != nil
+	default: // the others change nothing that a coordinator looks at
 	}
 }
 

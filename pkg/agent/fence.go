@@ -77,6 +77,9 @@ func (in *instance) promiseCommand(ctx context.Context, req *api.PromiseRequest)
 	}
 	next, _ := admission.Promise(before, &req.Envelope, &req.Record)
 	err := in.save(func(d *state.Durable) {
+		if ledAlone(before) {
+			d.AloneStart = before.StartedID
+		}
 		d.PromisedEpoch, d.PromisedClaim, d.Record = next.PromisedEpoch, next.PromisedClaim, next.Record
 		d.Counter++ // in the same write: a takeover waits for it
 	})
@@ -95,6 +98,13 @@ func (in *instance) promiseCommand(ctx context.Context, req *api.PromiseRequest)
 	return in.unchanged(), nil
 }
 
+// ledAlone says whether the last mysqld was the open primary of an epoch without acknowledgements.
+func ledAlone(d state.Durable) bool {
+	alone := d.Record != nil && d.Record.LastOpened != nil && d.Record.LastOpened.AckCount == 0 &&
+		d.Record.LastOpened.Primary.Incarnation == d.Incarnation
+	return alone && d.OpenPrimary && d.OpenStart == d.StartedID
+}
+
 // fenceFor makes the instance unable to acknowledge, or to serve, anything of an earlier epoch, and publishes what it
 // holds. Without a running mysqld there is nothing to fence, and nothing to publish but that a leader is dead.
 func (in *instance) fenceFor(ctx context.Context, env *api.Envelope) error {
@@ -106,7 +116,7 @@ func (in *instance) fenceFor(ctx context.Context, env *api.Envelope) error {
 		return nil
 	case start == "" || in.isStopping():
 		return nil // one that stops cleanly serves nobody, and is no server to rely on either
-	case admission.Opened(d):
+	case d.OpenPrimary && d.OpenStart == start: // semi-sync on or not: one that is alone acknowledges without it
 		return in.fenceLeader(ctx, env, start)
 	case led:
 		if err := in.demoteCandidate(ctx); err != nil {

@@ -39,6 +39,7 @@ func (in *instance) follow(ctx context.Context, req *api.FollowRequest) (api.Rep
 	if report.On("rpl_semi_sync_source_enabled") || !report.On("super_read_only") {
 		return api.Reply{}, refuse(api.ErrorPrecondition, "the instance leads")
 	}
+	in.forgetLockOuts()
 	if err := in.setAcknowledge(ctx, session, report, req.Ack); err != nil {
 		return api.Reply{}, err
 	}

@@ -28,6 +28,7 @@ type expectation struct {
 	ackCount int32
 	since    counters
 	counter  int64 // the state counter
+	deposed  bool  // the lead was taken from it
 }
 
 // expected returns what must hold now: nothing unless the instance is an open primary.
@@ -45,7 +46,14 @@ func (in *instance) expected() expectation {
 		// its way when semi-sync went on counts as unacknowledged.
 		k = 0
 	}
-	return expectation{start: start, ackCount: k, since: since, counter: in.durable.Counter}
+	return expectation{start: start, ackCount: k, since: since, counter: in.durable.Counter, deposed: deposed(in.durable)}
+}
+
+// deposed says whether the kept record is that of another primary, or of none: then the fence of an open primary was not
+// carried out, because the agent ended or mysqld did not.
+func deposed(d state.Durable) bool {
+	r := d.Record
+	return r != nil && r.Epoch == d.PromisedEpoch && (r.Primary == nil || r.Primary.Incarnation != d.Incarnation)
 }
 
 // violation says what an open primary must never show, "" when all is well.
@@ -55,6 +63,9 @@ func (e expectation) violation(r *mysql.Report) string {
 	}
 	if wrong := e.unacknowledged(r); wrong != "" {
 		return wrong
+	}
+	if e.deposed {
+		return "another epoch has begun"
 	}
 	return checkForced(r)
 }

@@ -168,6 +168,9 @@ func (in *instance) lock(ctx context.Context, session *mysql.Session, users []an
 		return refused
 	}
 	defer func() { <-in.slot }()
+	if !in.areLockedOut(users) {
+		return errors.New("they were let in again")
+	}
 	report, err := session.Read(ctx, nil)
 	if err != nil {
 		return err
@@ -211,6 +214,16 @@ func (in *instance) isLockedOut(incarnation string) bool {
 	return slices.Contains(in.lockOutsLocked().begun, incarnation)
 }
 
+// areLockedOut says whether everybody with these accounts is locked out or about to be.
+func (in *instance) areLockedOut(users []any) bool {
+	in.agent.mu.Lock()
+	defer in.agent.mu.Unlock()
+	begun := in.lockOutsLocked().begun
+	return !slices.ContainsFunc(users, func(user any) bool {
+		return !slices.ContainsFunc(begun, func(member string) bool { return api.ReplicationUser(member) == user })
+	})
+}
+
 // letIn forgets a lock-out: the account was unlocked.
 func (in *instance) letIn(incarnation string) {
 	is := func(member string) bool { return member == incarnation }
@@ -220,6 +233,12 @@ func (in *instance) letIn(incarnation string) {
 			*list = slices.DeleteFunc(slices.Clone(*list), is)
 		}
 	})
+}
+
+// forgetLockOuts ends every lock-out of an instance that does not lead any more: another primary may let them in again,
+// and its unlocking of the account is replicated without a word.
+func (in *instance) forgetLockOuts() {
+	in.change(func() { in.locked = lockOuts{} })
 }
 
 // logLocks writes the locks of those that left for good to the binary log, so that a later primary has them, too.

@@ -81,12 +81,19 @@ func (in *instance) openPrimary(ctx context.Context, session *mysql.Session, rep
 	return nil
 }
 
-// noteOpen remembers that this mysqld was opened as primary, and the counters from which it is watched.
+// noteOpen remembers that this mysqld was opened as primary, and the counters from which it is watched. One that is opened
+// again keeps the old ones, or growth since the last look would be hidden. Its marker has come after all that the log
+// of an earlier mysqld holds: k replicas have it by now, and that log is no longer required.
 func (in *instance) noteOpen(epoch int64, now counters) error {
 	return in.save(func(d *state.Durable) {
+		again := d.OpenStart == d.StartedID && d.OpenPrimary
 		d.OpenStart, d.OpenEpoch, d.OpenPrimary = d.StartedID, epoch, true
 		vouch(d) // what it holds is the history from now on
+		if again {
+			return
+		}
 		d.OpenNoTx, d.OpenNoTimes = now.noTx, now.noTimes
+		d.RequiresOwnLog = d.RequiresOwnLog && d.AckCount == 0
 	})
 }
 

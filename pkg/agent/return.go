@@ -113,12 +113,18 @@ func (in *instance) findTail(record *v1beta1.ReplicationRecord, executed gtid.Se
 	found, err := newJudge(executed, own, record.ClusterUUID).last(in.cfg)
 	switch {
 	case err != nil || found.cut == 0:
-	case in.snapshot().RequiresOwnLog:
+	case in.snapshot().RequiresOwnLog || in.ledAloneLast():
 		found.obstruct("it may hold acknowledged writes")
 	case own == record.LastOpened.ServerUUID:
 		found.obstruct("its server UUID is that of the primary")
 	}
 	return found, err
+}
+
+// ledAloneLast says whether what the last mysqld wrote was acknowledged without any replica.
+func (in *instance) ledAloneLast() bool {
+	d := in.snapshot()
+	return d.AloneStart != "" && d.AloneStart == d.StartedID
 }
 
 // reconcile compares a running instance with the open primary's history. What only the relay log holds is dropped with

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// unheard is how long a terminating primary without any reader of its status waits for one: nobody coordinates then.
-	unheard = 3 * time.Second
+	// unheard is how long a terminating primary without any reader of its status waits for one: nobody coordinates then. A
+	// controller that was drained from the same node is replaced within the 5 s of its lease.
+	unheard = 8 * time.Second
 	// stopReserve of the budget is kept for ending mysqld.
 	stopReserve = 10 * time.Second
 	// handOverInterval is how often a terminating primary looks whether it may go.

@@ -33,15 +33,18 @@ func (in *instance) terminate() {
 	in.awaitHandOver()
 	patience, cancel := context.WithTimeout(in.ctx, slotPatience)
 	defer cancel()
+	end := in.endServer
 	if in.take(patience) == nil {
 		defer func() { <-in.slot }()
+	} else if in.snapshot().LedStart != "" {
+		end = in.killServer // the command could open it again after it was seen to be closed
 	}
 	process, _ := in.sup.State()
 	if !process.Running || in.isStopping() {
 		return
 	}
 	in.endClosing()
-	if err := in.endServer(process.StartID); err != nil {
+	if err := end(process.StartID); err != nil {
 		logger.Error(err, "Ending mysqld failed")
 	}
 }
@@ -62,6 +65,10 @@ func (in *instance) endServer(start string) error {
 		return nil
 	}
 	klog.FromContext(in.ctx).Info("Killing mysqld: it must not be stopped cleanly", "reason", err)
+	return in.killServer(start)
+}
+
+func (in *instance) killServer(start string) error {
 	patience, cancel := context.WithTimeout(in.ctx, killPatience)
 	defer cancel()
 	return in.sup.Kill(patience, start)

@@ -25,7 +25,7 @@ func suspicion(want Desired, seen Observed) string {
 		return fmt.Sprintf("mysqld of %s ended%s", p.Name, parenthesis(p.Agent.ExitMessage))
 	case time.Duration(p.Agent.StalledMillis)*time.Millisecond >= want.Detection:
 		return fmt.Sprintf("mysqld of %s has not completed a write for %d ms", p.Name, p.Agent.StalledMillis)
-	case p.running() && !p.closed() && cutOff(want, seen, p):
+	case p.running() && !p.closed() && !leaves(want, p) && cutOff(want, seen, p):
 		return fmt.Sprintf("the replicas have heard nothing of %s for %s, and too few are left to acknowledge its writes", p.Name, want.Detection)
 	}
 	return ""

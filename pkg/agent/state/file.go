@@ -60,6 +60,9 @@ type Durable struct {
 	// RequiresOwnLog is set when semi-sync ended by itself on an open primary: this volume may hold the only copy of
 	// acknowledged writes.
 	RequiresOwnLog bool `json:"requiresOwnLog,omitempty"`
+	// AloneStart is the start of mysqld from which the lead was taken while the last opened epoch demanded no acknowledgement,
+	// or "": what it wrote was acknowledged by itself.
+	AloneStart string `json:"aloneStart,omitempty"`
 	// Unvouched says why the instance has no vote, "" when it has. RelayDropped is set once the relay log of that time is
 	// given up, and Awaiting is the marker that gives the vote back, if it comes in epoch AwaitingEpoch.
 	Unvouched     string `json:"unvouched,omitempty"`

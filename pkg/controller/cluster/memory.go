@@ -40,6 +40,8 @@ type memory struct {
 	remarks remarks
 	// heard is when an agent's status was last of use, or when it began to be missed, by Pod name.
 	heard map[string]time.Time
+	// mute is since when mysqld of an instance runs without answering, by Pod name.
+	mute map[string]time.Time
 	// absences is since when voters are not connected to the primary.
 	absences absences
 	// floor is what the open primary was last seen to have committed.
@@ -81,7 +83,7 @@ func (m *memories) of(cluster *v1beta1.MySQLCluster) *memory {
 	if found == nil || found.uid != cluster.UID {
 		found = &memory{
 			uid: cluster.UID, verdicts: map[string]string{}, dryRuns: map[string]string{}, leaves: map[types.UID]leaf{},
-			heard: map[string]time.Time{},
+			heard: map[string]time.Time{}, mute: map[string]time.Time{},
 		}
 		m.all[name] = found
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 
+	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/controller/render"
 	"github.com/moco-mysql/moco/pkg/mysql/gtid"
@@ -63,7 +64,20 @@ func (c *Controller) instance(w *world, ordinal int32) topology.Instance {
 		return i
 	}
 	i.Configured = w.settings.usable(i.Agent)
+	i.Unanswered = w.memory.unansweredFor(i.Name, i.Agent, c.now())
 	return i
+}
+
+// unansweredFor returns how long mysqld of an instance has been running without answering its agent.
+func (m *memory) unansweredFor(instance string, agent *api.Status, now time.Time) time.Duration {
+	if agent.Mysqld != api.MysqldRunning || agent.Server != nil {
+		delete(m.mute, instance)
+		return 0
+	}
+	if _, known := m.mute[instance]; !known {
+		m.mute[instance] = now
+	}
+	return now.Sub(m.mute[instance])
 }
 
 // silentFor returns how long an instance has not been heard: since heard, else since it was last of use, else since this

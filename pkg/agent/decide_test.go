@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/agent/state"
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql"
 	"github.com/moco-mysql/moco/pkg/mysql/mycnf"
 )
@@ -46,6 +48,7 @@ func TestViolation(t *testing.T) {
 		"semi-sync was off for a moment":                      {one, func(r *mysql.Report) { r.Status["Rpl_semi_sync_source_no_times"] = "2" }, "without acknowledgement"},
 		"alone it needs no semi-sync":                         {alone, func(r *mysql.Report) { r.Status["Rpl_semi_sync_source_status"] = "OFF" }, ""},
 		"a forced setting counts for one that is alone, too":  {alone, func(r *mysql.Report) { r.Vars["sync_binlog"] = "0" }, "sync_binlog"},
+		"another epoch has begun":                             {expectation{start: "s", ackCount: 1, since: one.since, deposed: true}, func(*mysql.Report) {}, "another epoch"},
 		"a file system that is not flushed":                   {alone, func(r *mysql.Report) { r.Vars["innodb_flush_method"] = "nosync" }, "innodb_flush_method"},
 	}
 	for name, test := range tests {
@@ -55,6 +58,29 @@ func TestViolation(t *testing.T) {
 			got := test.expected.violation(r)
 			if !strings.Contains(got, test.want) || (test.want == "") != (got == "") {
 				t.Errorf("got %q, want it to name %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestDeposed(t *testing.T) {
+	me, other := &v1beta1.Member{Incarnation: "me"}, &v1beta1.Member{Incarnation: "other"}
+	tests := map[string]struct {
+		durable state.Durable
+		want    bool
+	}{
+		"nothing was promised": {state.Durable{Incarnation: "me"}, false},
+		"its own epoch":        {state.Durable{Incarnation: "me", PromisedEpoch: 2, Record: &v1beta1.ReplicationRecord{Epoch: 2, Primary: me}}, false},
+		"an epoch is claimed":  {state.Durable{Incarnation: "me", PromisedEpoch: 3, Record: &v1beta1.ReplicationRecord{Epoch: 3}}, true},
+		"another leads":        {state.Durable{Incarnation: "me", PromisedEpoch: 3, Record: &v1beta1.ReplicationRecord{Epoch: 3, Primary: other}}, true},
+		"an epoch is promised whose record was not shown": {
+			state.Durable{Incarnation: "me", PromisedEpoch: 4, Record: &v1beta1.ReplicationRecord{Epoch: 3, Primary: other}}, false,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := deposed(test.durable); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
 	}

@@ -77,7 +77,7 @@ func (in *instance) promiseCommand(ctx context.Context, req *api.PromiseRequest)
 	}
 	next, _ := admission.Promise(before, &req.Envelope, &req.Record)
 	err := in.save(func(d *state.Durable) {
-		if ledAlone(before) {
+		if ledAlone(before) && admission.Fences(before, &req.Record) { // a growth does not take the lead
 			d.AloneStart = before.StartedID
 		}
 		d.PromisedEpoch, d.PromisedClaim, d.Record = next.PromisedEpoch, next.PromisedClaim, next.Record

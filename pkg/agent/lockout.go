@@ -175,7 +175,8 @@ func (in *instance) lock(ctx context.Context, session *mysql.Session, users []an
 	if err != nil {
 		return err
 	}
-	if !report.On("super_read_only") {
+	// An attempt before this one may have been cut short and have left it off.
+	if d := in.snapshot(); !report.On("super_read_only") && d.OpenPrimary && d.OpenStart == in.serverStart() {
 		return lockUnlogged(ctx, session, users)
 	}
 	if !report.On("offline_mode") {

@@ -93,7 +93,9 @@ func (in *instance) noteOpen(epoch int64, now counters) error {
 			return
 		}
 		d.OpenNoTx, d.OpenNoTimes = now.noTx, now.noTimes
-		d.RequiresOwnLog = d.RequiresOwnLog && d.AckCount == 0
+		if d.AckCount > 0 {
+			d.RequiresOwnLog, d.AloneStart = false, ""
+		}
 	})
 }
 

@@ -70,11 +70,11 @@ func inTurns(t *testing.T, systems []*sql.DB, clients, n int) []*Distribution {
 	t.Helper()
 	rates := make([]*Distribution, len(systems))
 	for i, name := range []string{"the product, 3 instances", "semi-sync by hand, 3 servers", "asynchronous by hand, 2 servers"} {
-		rates[i] = &Distribution{Name: fmt.Sprintf("%d clients, %s", clients, name), Unit: "writes/s"}
+		rates[i] = &Distribution{Name: fmt.Sprintf("clients: %d; %s", clients, name), Unit: "writes/s"}
 	}
 	ratios := []*Distribution{
-		{Name: fmt.Sprintf("%d clients, product to semi-sync by hand", clients), Unit: "1"},
-		{Name: fmt.Sprintf("%d clients, product to asynchronous by hand", clients), Unit: "1"},
+		{Name: fmt.Sprintf("clients: %d; product to semi-sync by hand", clients), Unit: "1"},
+		{Name: fmt.Sprintf("clients: %d; product to asynchronous by hand", clients), Unit: "1"},
 	}
 	for range n {
 		var seen []float64

@@ -63,6 +63,10 @@ func (p pair) opened(ackCount int32, primary *mysqld.Instance, voters ...*mysqld
 // begin begins a commit with each of the statements, in sessions of their own, and waits until all wait. None may succeed.
 func (r returner) begin(statements ...string) {
 	r.t.Helper()
+	var before int
+	if err := r.admin.Row(r.t.Context(), []any{&before}, waiting); err != nil {
+		r.t.Fatal(err)
+	}
 	for _, statement := range statements {
 		outcome := commit(r.root(r.primary), statement)
 		r.t.Cleanup(func() {
@@ -71,7 +75,7 @@ func (r returner) begin(statements ...string) {
 			}
 		})
 	}
-	awaitSQL(r.t, r.admin, fmt.Sprint(len(statements)), waiting)
+	awaitSQL(r.t, r.admin, fmt.Sprint(before+len(statements)), waiting)
 }
 
 // takeOver makes the replica the open primary of the next epoch with the given voters. The old primary is killed by its

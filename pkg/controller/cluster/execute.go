@@ -25,7 +25,11 @@ import (
 // patience is how long a sync waits for the commands it sent. What takes longer ends in the background: nothing that is
 // slow or dead may keep a cluster from being looked at, least of all while a primary is being replaced. A late command does
 // no harm, because it carries the epoch and the state counter it was decided on.
-const patience = 300 * time.Millisecond
+const (
+	patience = 20 * time.Millisecond
+	// accountPatience is that for accounts, without which those that follow are turned away.
+	accountPatience = 300 * time.Millisecond
+)
 
 // effect is what carrying out a plan came to.
 type effect struct {
@@ -58,14 +62,14 @@ func (c *Controller) execute(ctx context.Context, w *world, plan topology.Plan) 
 	var err error
 	if len(admits) > 0 {
 		var finished map[string]bool
-		finished, err = c.inParallel(ctx, w, map[string][]topology.Action{admits[0].Instance: admits})
+		finished, err = c.inParallel(ctx, w, map[string][]topology.Action{admits[0].Instance: admits}, accountPatience)
 		if !finished[admits[0].Instance] {
 			for _, admit := range admits {
 				delete(rest, admit.Peer) // only these wait for their account; another may be the one that acknowledges it
 			}
 		}
 	}
-	_, restErr := c.inParallel(ctx, w, rest)
+	_, restErr := c.inParallel(ctx, w, rest, patience)
 	return did, errors.Join(err, restErr)
 }
 
@@ -112,8 +116,8 @@ type batch struct {
 }
 
 // inParallel tells different instances what they are to do at the same time, each its own commands in order. It returns
-// the instances that did everything within the patience of a sync; an instance that is still busy is told nothing.
-func (c *Controller) inParallel(ctx context.Context, w *world, actions map[string][]topology.Action) (finished map[string]bool, err error) {
+// the instances that did everything within wait; an instance that is still busy is told nothing.
+func (c *Controller) inParallel(ctx context.Context, w *world, actions map[string][]topology.Action, wait time.Duration) (finished map[string]bool, err error) {
 	type result struct {
 		instance string
 		err      error
@@ -142,7 +146,7 @@ func (c *Controller) inParallel(ctx context.Context, w *world, actions map[strin
 		})
 	}
 	finished = map[string]bool{}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for range running {
 		select {

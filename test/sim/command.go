@@ -5,6 +5,7 @@ package sim
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/moco-mysql/moco/pkg/agent/admission"
 	"github.com/moco-mysql/moco/pkg/agent/api"
@@ -129,8 +130,7 @@ func fencedFor(a *agent, c *command) bool {
 
 // shown is the record that a command carries: Start, Stop and Admit name only its epoch.
 func shown(c *command) *topology.Record {
-	switch c.Kind {
-	case topology.Start, topology.Stop, topology.Admit, topology.Clone:
+	if slices.Contains([]topology.ActionKind{topology.Start, topology.Stop, topology.Admit, topology.Clone}, c.Kind) {
 		return nil
 	}
 	return c.Record

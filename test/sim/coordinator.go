@@ -6,6 +6,7 @@ package sim
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
@@ -46,7 +47,6 @@ type report struct {
 	sequence  int
 	heard     time.Duration
 	away      time.Duration // since when the voter has not been connected; 0 while it is
-	unanswers time.Duration
 }
 
 func (w *world) newCoordinator(n int) *coordinator {
@@ -212,11 +212,11 @@ func (w *world) turn(c *coordinator) {
 }
 
 func actionNames(actions []topology.Action) string {
-	text := ""
+	var text strings.Builder
 	for _, a := range actions {
-		text += fmt.Sprintf(" [%s %s]", a.Kind, a.Instance)
+		fmt.Fprintf(&text, " [%s %s]", a.Kind, a.Instance)
 	}
-	return text
+	return text.String()
 }
 
 // pauses say how long the same command is not repeated.

@@ -260,14 +260,15 @@ func describeRecord(r *v1beta1.ReplicationRecord) string {
 	if r.Primary != nil {
 		primary = r.Primary.Name
 	}
-	text := fmt.Sprintf("epoch %d %s %s primary=%s opened=%d%s", r.Epoch, r.Phase, r.Claim, primary, r.LastOpened.Epoch, voterNames(&r.LastOpened.Configuration))
+	var text strings.Builder
+	fmt.Fprintf(&text, "epoch %d %s %s primary=%s opened=%d%s", r.Epoch, r.Phase, r.Claim, primary, r.LastOpened.Epoch, voterNames(&r.LastOpened.Configuration))
 	if r.Pending != nil {
-		text += " pending=" + voterNames(r.Pending)
+		text.WriteString(" pending=" + voterNames(r.Pending))
 	}
 	for _, c := range r.Earlier {
-		text += " earlier=" + voterNames(&c)
+		text.WriteString(" earlier=" + voterNames(&c))
 	}
-	return text
+	return text.String()
 }
 
 func voterNames(c *v1beta1.Configuration) string {

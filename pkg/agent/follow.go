@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/moco-mysql/moco/pkg/agent/admission"
 	"github.com/moco-mysql/moco/pkg/agent/api"
@@ -147,6 +148,49 @@ func (in *instance) setSource(ctx context.Context, session *mysql.Session, repor
 	}
 	if err := session.StartReceiver(ctx, from.User, password); err != nil {
 		return unavailable("following", err)
+	}
+	return in.hasten(ctx, session, from.User, password)
+}
+
+const (
+	// connectPatience is how long a receiver is watched that has just begun to connect, connectInterval how often.
+	connectPatience = 300 * time.Millisecond
+	connectInterval = 10 * time.Millisecond
+	// maxHaste bounds how often it is started anew.
+	maxHaste = 3
+)
+
+// hasten starts a receiver anew whose first attempt to connect failed: by itself it would wait a second, the least that
+// SOURCE_CONNECT_RETRY can be, and writes wait with it. A candidate that closes to its clients at this moment turns away
+// who is just logging in.
+func (in *instance) hasten(ctx context.Context, session *mysql.Session, user, password string) error {
+	watching, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	tick := time.NewTicker(connectInterval)
+	defer tick.Stop()
+	for begun := 0; begun < maxHaste; {
+		report, err := session.Read(ctx, nil)
+		if err != nil {
+			return unavailable("reading the server's state", err)
+		}
+		channel := report.Channel
+		if channel == nil || channel.Receiver != "Connecting" {
+			return nil
+		}
+		if channel.ReceiverErrno != 0 {
+			begun++
+			if err := session.StopReceiver(ctx); err != nil {
+				return unavailable("stopping the receiver", err)
+			}
+			if err := session.StartReceiver(ctx, user, password); err != nil {
+				return unavailable("following", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-watching.Done():
+			return nil // it goes on by itself
+		}
 	}
 	return nil
 }

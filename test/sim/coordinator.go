@@ -43,10 +43,10 @@ type coordinator struct {
 
 // report is what a coordinator knows of an instance.
 type report struct {
-	status    *api.Status
-	sequence  int
-	heard     time.Duration
-	away      time.Duration // since when the voter has not been connected; 0 while it is
+	status   *api.Status
+	sequence int
+	heard    time.Duration
+	away     time.Duration // since when the voter has not been connected; 0 while it is
 }
 
 func (w *world) newCoordinator(n int) *coordinator {

@@ -125,7 +125,7 @@ func (s *scenario) suspected() bool {
 	case hiccup:
 		return s.accepts(roleA)
 	case running:
-		return p.stalled || p.open && s.unheard()
+		return p.stalled || p.open && s.unheard() && !s.leavesA() // one that goes hands over, or stops first
 	default:
 		return p.dead() || p.life == lostVolume
 	}

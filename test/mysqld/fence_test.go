@@ -296,3 +296,21 @@ func (p pair) idle(i *mysqld.Instance, n int) []*mysql.Session {
 	}
 	return sessions
 }
+
+// TestAnOpenPrimaryThatIsAloneIsFencedLikeAnyOther takes the lead from a primary that acknowledges without semi-sync: it
+// must not go on, and what it wrote alone is never cut off.
+func TestAnOpenPrimaryThatIsAloneIsFencedLikeAnyOther(t *testing.T) {
+	t.Parallel()
+	c := mysqld.NewCluster(t, &lab)
+	i := mysqld.NewInstance(t, &lab, "a")
+	i.Start()
+	c.Bootstrap(i)
+	claim(c)
+	fence := wantFence(t, c, promise(c, i))
+	if !fence.Killed || i.Status().Mysqld != api.MysqldDown {
+		t.Errorf("an open primary was fenced as %+v, and mysqld is %s", fence, i.Status().Mysqld)
+	}
+	if i.Status().NeedsReturn {
+		t.Error("what it acknowledged alone would be judged, and cut off")
+	}
+}

@@ -22,7 +22,18 @@ func Check(d state.Durable, env *api.Envelope, record *v1beta1.ReplicationRecord
 	if record == nil {
 		return nil
 	}
-	return checkRecord(env, record)
+	if err := checkRecord(env, record); err != nil {
+		return err
+	}
+	return checkPrimary(d.Record, record)
+}
+
+// checkPrimary refuses another primary in an epoch whose primary is known: an epoch has one candidate.
+func checkPrimary(kept, record *v1beta1.ReplicationRecord) error {
+	if kept == nil || kept.Epoch != record.Epoch || kept.Primary == nil || record.Primary == nil || kept.Primary.Incarnation == record.Primary.Incarnation {
+		return nil
+	}
+	return refuse(api.ErrorPrecondition, "%s is the primary of epoch %d, not %s", kept.Primary.Name, record.Epoch, record.Primary.Name)
 }
 
 // checkEnvelope compares an envelope with the promise, the identity and the state counter.

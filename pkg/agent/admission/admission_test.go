@@ -222,3 +222,35 @@ func TestNeedsReturn(t *testing.T) {
 		})
 	}
 }
+
+func TestAnEpochHasOneCandidate(t *testing.T) {
+	record := func(epoch int64, primary string) *v1beta1.ReplicationRecord {
+		r := &v1beta1.ReplicationRecord{Epoch: epoch, Claim: "c", Phase: v1beta1.RecordChosen}
+		if primary != "" {
+			r.Primary = &v1beta1.Member{Incarnation: primary}
+		}
+		return r
+	}
+	tests := map[string]struct {
+		kept, shown *v1beta1.ReplicationRecord
+		refused     bool
+	}{
+		"the same again":                {record(2, "p"), record(2, "p"), false},
+		"the first that is shown":       {record(2, ""), record(2, "p"), false},
+		"another in the same epoch":     {record(2, "p"), record(2, "q"), true},
+		"another in the next epoch":     {record(1, "p"), record(2, "q"), false},
+		"nothing was shown before this": {nil, record(2, "p"), false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			d := state.Durable{Incarnation: "mine", PromisedEpoch: 2, PromisedClaim: "c", Counter: 1, Record: test.kept}
+			if test.kept != nil && test.kept.Epoch < 2 {
+				d.PromisedEpoch = test.kept.Epoch
+			}
+			env := &api.Envelope{Epoch: 2, Claim: "c", Incarnation: "mine", StateCounter: 1}
+			if err := Check(d, env, test.shown); (err != nil) != test.refused {
+				t.Errorf("got %v, want refused %t", err, test.refused)
+			}
+		})
+	}
+}

@@ -127,7 +127,7 @@ func (s *scenario) suspected() bool {
 	case running:
 		return p.stalled || p.open && s.unheard() && !s.leavesA() // one that goes hands over, or stops first
 	default:
-		return p.dead() || p.life == lostVolume
+		return p.dead() || p.life == lostVolume || p.life == hung
 	}
 }
 

@@ -23,6 +23,8 @@ func suspicion(want Desired, seen Observed) string {
 		return absence(want, seen)
 	case p.Agent.Mysqld == api.MysqldDown:
 		return fmt.Sprintf("mysqld of %s ended%s", p.Name, parenthesis(p.Agent.ExitMessage))
+	case p.Unanswered > 0 && p.Unanswered >= recoveryPatience*want.Detection:
+		return fmt.Sprintf("mysqld of %s has been starting for %s", p.Name, p.Unanswered.Round(time.Second))
 	case time.Duration(p.Agent.StalledMillis)*time.Millisecond >= want.Detection:
 		return fmt.Sprintf("mysqld of %s has not completed a write for %d ms", p.Name, p.Agent.StalledMillis)
 	case p.running() && !p.closed() && !leaves(want, p) && cutOff(want, seen, p):
@@ -30,6 +32,10 @@ func suspicion(want Desired, seen Observed) string {
 	}
 	return ""
 }
+
+// recoveryPatience is how many detection times a primary that nobody could replace when it crashed may take to start,
+// before another that can is preferred. A start of the whole cluster must not end in a failover.
+const recoveryPatience = 10
 
 // absence says why a primary whose data nobody reports is taken for lost.
 func absence(want Desired, seen Observed) string {

@@ -63,6 +63,16 @@ func TestTakeovers(t *testing.T) {
 		"a primary that completes no write is replaced": {
 			func(m *model, _ *Desired) { m.instance("db-mysql-0").Agent.StalledMillis = 2000 }, "db-mysql-1", RuleSteady, "",
 		},
+		"a primary that has been starting for long is replaced": {
+			func(m *model, _ *Desired) {
+				m.instance("db-mysql-0").Agent.Server, m.instance("db-mysql-0").Unanswered = nil, time.Minute
+			}, "db-mysql-1", RuleRejoin, "db-mysql-0",
+		},
+		"a primary that is starting is waited for": {
+			func(m *model, _ *Desired) {
+				m.instance("db-mysql-0").Agent.Server, m.instance("db-mysql-0").Unanswered = nil, 5*time.Second
+			}, "db-mysql-0", RuleReopen, "db-mysql-0",
+		},
 		"a primary that its replicas do not hear is replaced although its agent answers": {
 			func(m *model, _ *Desired) {
 				for _, name := range []string{"db-mysql-1", "db-mysql-2"} {

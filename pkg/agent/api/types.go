@@ -386,7 +386,8 @@ type Fence struct {
 type Closed struct {
 	// GTIDExecuted at the end: everything the primary ever committed. "" while sessions are still leaving.
 	GTIDExecuted string `json:"gtidExecuted,omitempty"`
-	// Error says why it was given up; the primary is open again then.
+	// Error says why it was given up; the primary is open again then. It is shown for 30 seconds, in which nothing is closed
+	// again by itself.
 	Error string `json:"error,omitempty"`
 }
 

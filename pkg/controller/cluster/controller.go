@@ -328,7 +328,7 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 		publishErr = c.publish(ctx, w, out)
 	}
 	err = errors.Join(settleErr, configureErr, executeErr, out.objects, publishErr)
-	return w.lookAgain(plan, len(configured) > 0 || did.acted || urgent(plan)), err
+	return w.lookAgain(plan, len(configured) > 0 || did.acted || w.urgent(plan)), err
 }
 
 // maxRounds bounds how often one sync decides: after a record was written, what follows from it is done at once.
@@ -362,14 +362,24 @@ func (c *Controller) act(ctx context.Context, w *world, configured map[string]bo
 	return plan, did, nil
 }
 
-// urgent reports whether clients may be waiting for a plan: objects and words come after it.
-func urgent(plan topology.Plan) bool {
-	switch plan.Decision.Rule {
-	case topology.RuleFailover, topology.RuleSwitchover, topology.RuleChoose, topology.RulePrepare, topology.RuleMark, topology.RuleOpen, topology.RuleReopen:
+// leadsToServing reports whether a rule is a step on the way to a primary that serves.
+func leadsToServing(rule topology.Rule) bool {
+	switch rule {
+	case topology.RuleFailover, topology.RuleSwitchover, topology.RuleChoose, topology.RulePrepare, topology.RuleMark, topology.RuleOpen:
 		return true
 	default:
 		return false
 	}
+}
+
+// urgent reports whether clients may be waiting for a plan: objects and words come after it. Nobody waits for a cluster in
+// the making, nor for a growth beside an open primary.
+func (w *world) urgent(plan topology.Plan) bool {
+	r := w.seen.Record
+	if !leadsToServing(plan.Decision.Rule) || r == nil || r.LastOpened == nil {
+		return false
+	}
+	return r.Primary == nil || plan.Decision.Rule == topology.RuleSwitchover || !isOpen(holder(&w.seen, r.Primary.Incarnation))
 }
 
 // objectsLook is how a look at the Kubernetes objects ended.
@@ -389,14 +399,14 @@ const (
 
 // objectsDue reports whether the Kubernetes objects are to be looked at now.
 func (c *Controller) objectsDue(w *world, plan topology.Plan) bool {
-	return !urgent(plan) || c.now().Sub(w.memory.objects.at) >= objectsInterval
+	return !w.urgent(plan) || c.now().Sub(w.memory.objects.at) >= objectsInterval
 }
 
 // publishDue reports whether the status is to be written now.
 func (c *Controller) publishDue(w *world, plan topology.Plan) bool {
 	news := (w.memory.request != nil && !reflect.DeepEqual(w.memory.request, w.cluster.Status.LastRequest)) ||
 		(w.memory.history.last != nil && !reflect.DeepEqual(w.memory.history.last, w.cluster.Status.LastTransition))
-	return !urgent(plan) || news || c.now().Sub(w.memory.publishedAt) >= publishInterval
+	return !w.urgent(plan) || news || c.now().Sub(w.memory.publishedAt) >= publishInterval
 }
 
 // lookAgain is when to sync again although nothing is reported: soon after something was done, and when a silence has

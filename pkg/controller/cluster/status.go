@@ -229,7 +229,7 @@ func phaseOf(w *world, s *v1beta1.MySQLClusterStatus) v1beta1.ClusterPhase {
 
 // recovering reports whether a primary that serves is on its way.
 func recovering(s *v1beta1.MySQLClusterStatus) bool {
-	return s.Decision != nil && urgent(topology.Plan{Decision: topology.Decision{Rule: topology.Rule(s.Decision.Rule)}})
+	return s.Decision != nil && leadsToServing(topology.Rule(s.Decision.Rule))
 }
 
 func reconciledReason(err error) string {

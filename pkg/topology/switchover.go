@@ -68,6 +68,13 @@ func cannotSwitch(want Desired, seen Observed, p *Instance, refused string) Plan
 		plan.Refused = refused
 		return plan
 	}
+	if p.running() && !p.closed() && prospects(want, seen, p) > seen.Record.LastOpened.AckCount {
+		reconciling, _ := reconcile(seen, p)
+		return Plan{
+			Decision: Decision{RuleSwitchover, fmt.Sprintf("%s is to stop, and serves until somebody can take over", p.Name), refused},
+			Actions:  append(append(showRecord(seen), reconciling...), followers(want, seen, p)...), Requeue: lookAgain, Refused: refused,
+		}
+	}
 	plan := Plan{
 		Decision: Decision{RuleStop, fmt.Sprintf("%s stops, and nobody can take over: %s", p.Name, refused), p.Name},
 		Actions:  showRecord(seen), Requeue: lookAgain, Refused: refused,
@@ -76,6 +83,21 @@ func cannotSwitch(want Desired, seen Observed, p *Instance, refused string) Plan
 		plan.Actions = append(plan.Actions, Action{Kind: Stop, Instance: p.Name, Record: seen.Record})
 	}
 	return plan
+}
+
+// prospects counts the voters that can take over or acknowledge, or will when they are back. One that is itself to stop
+// will not, nor one whose data is lost.
+func prospects(want Desired, seen Observed, p *Instance) int32 {
+	n := int32(0)
+	for _, v := range seen.Record.LastOpened.Voters {
+		i, expected := seen.holder(v), seen.find(v.Name)
+		switch {
+		case i == p || expected == nil || expected.Stopping || slices.Contains(want.Fenced, v.Name):
+		case unfit(want, seen, v, p) == "":
+			n++
+		}
+	}
+	return n
 }
 
 // successor returns the instance to hand over to, or why there is none.

@@ -138,6 +138,19 @@ func TestTakeovers(t *testing.T) {
 		"a primary whose Pod stops hands over": {
 			func(m *model, _ *Desired) { m.instance("db-mysql-0").Stopping = true }, "db-mysql-1", RuleRejoin, "db-mysql-0",
 		},
+		"a primary whose Pod stops while a replica is away serves until it is back": {
+			func(m *model, _ *Desired) {
+				m.lose("db-mysql-2")
+				m.instance("db-mysql-0").Stopping = true
+			}, "db-mysql-0", RuleSwitchover, "serves until somebody can take over",
+		},
+		"when all are to stop the primary stops, too": {
+			func(m *model, _ *Desired) {
+				for n := range m.instances {
+					m.instances[n].Stopping = true
+				}
+			}, "db-mysql-0", RuleStop, "nobody can take over",
+		},
 		"a fenced primary hands over and is stopped": {
 			func(_ *model, want *Desired) { want.Fenced = []string{"db-mysql-0"} }, "db-mysql-1", RuleRejoin, "db-mysql-0",
 		},

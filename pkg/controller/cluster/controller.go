@@ -351,6 +351,9 @@ func (c *Controller) act(ctx context.Context, w *world, configured map[string]bo
 		// What was configured moved on and would refuse; its news brings the next sync.
 		todo := plan
 		todo.Actions = slices.DeleteFunc(slices.Clone(plan.Actions), func(a topology.Action) bool { return configured[a.Instance] })
+		awake := len(todo.Actions)
+		todo.Actions = slices.DeleteFunc(todo.Actions, func(a topology.Action) bool { return a.Kind == topology.Open && w.rests(a.Instance, c.now()) })
+		did.acted = did.acted || len(todo.Actions) < awake
 		w.reading = plan.Decision.Rule == topology.RuleReadVolumes
 		done, err := c.execute(ctx, w, todo)
 		did.acted = did.acted || done.acted
@@ -360,6 +363,23 @@ func (c *Controller) act(ctx context.Context, w *world, configured map[string]bo
 		c.observe(w)
 	}
 	return plan, did, nil
+}
+
+// restFor is how long a former primary serves nobody after another was opened. As long as a kube-proxy still leads to it,
+// clients that mean the primary would connect to a server that is read-only, and stay.
+const restFor = 5 * time.Second
+
+// rests reports whether an instance has just handed over or was just replaced.
+func (w *world) rests(instance string, now time.Time) bool {
+	last := w.memory.history.last
+	if last == nil {
+		last = w.cluster.Status.LastTransition
+	}
+	if last == nil || last.From != instance || last.To == instance {
+		return false
+	}
+	opened := last.StartedAt.Add(time.Duration(last.WritePauseMillis) * time.Millisecond)
+	return now.Before(opened.Add(restFor)) && w.seen.Record != nil && w.seen.Record.Primary != nil && w.seen.Record.Primary.Name != instance
 }
 
 // leadsToServing reports whether a rule is a step on the way to a primary that serves.

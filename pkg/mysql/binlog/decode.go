@@ -19,7 +19,21 @@ type identity struct {
 	source gtid.Source
 	number int64
 	length int64 // of the whole transaction in bytes
+	// immediate is when the server committed it that wrote the file, original when it was committed first; 0 when that is
+	// not written. Both are in microseconds.
+	immediate, original int64
 }
+
+// committed is when it was committed first, as far as that is known.
+func (i identity) committed() int64 {
+	if i.original > 0 {
+		return i.original
+	}
+	return i.immediate
+}
+
+// differs is the bit of the immediate time which says that the original one follows.
+const differs = 1 << 55
 
 // maxTransaction bounds the length a transaction may claim: far above what the server's caches hold.
 const maxTransaction = 1 << 40
@@ -39,22 +53,28 @@ func decodeGTID(body []byte) (identity, error) {
 	uuid := in.take(16)
 	number := int64(in.fixed(8))
 	in.skip(17)
-	if immediate := in.fixed(7); immediate&(1<<55) != 0 {
-		in.skip(7)
+	immediate, original := in.fixed(7), uint64(0)
+	if immediate&differs != 0 {
+		original = in.fixed(7)
 	}
 	length := in.lengthEncoded()
 	if in.short {
 		return identity{}, fmt.Errorf("%w: a GTID event of %d bytes", ErrFormat, len(body))
 	}
-	return identity{source: gtid.Source{UUID: uuidText(uuid)}, number: number, length: int64(length)}.check()
+	return identity{
+		source: gtid.Source{UUID: uuidText(uuid)}, number: number, length: int64(length),
+		immediate: int64(immediate &^ differs), original: int64(original),
+	}.check()
 }
 
 // Fields of the event of a tagged GTID, by their numbers.
 const (
-	fieldUUID   = 1
-	fieldNumber = 2
-	fieldTag    = 3
-	fieldLength = 8
+	fieldUUID      = 1
+	fieldNumber    = 2
+	fieldTag       = 3
+	fieldImmediate = 6
+	fieldOriginal  = 7 // absent when it is the same
+	fieldLength    = 8
 )
 
 // decodeTagged reads the event of a tagged GTID: a message of mysql::serialization, which is a version, a size, the last
@@ -80,6 +100,10 @@ func decodeTagged(body []byte) (identity, error) {
 			id.number = signed(in.variable())
 		case fieldTag:
 			id.source.Tag = string(in.take(int(min(in.variable(), 64))))
+		case fieldImmediate:
+			id.immediate = int64(in.variable() &^ (1 << 63))
+		case fieldOriginal:
+			id.original = int64(in.variable() &^ (1 << 63))
 		case fieldLength:
 			id.length = int64(in.variable())
 		default:

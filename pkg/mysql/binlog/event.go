@@ -5,6 +5,7 @@ package binlog
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ const (
 	// the first block of a compressed transaction. The set of previous GTIDs is needed whole.
 	maxKept     = 256 << 10
 	maxPrevious = 64 << 20
+	bufferSize  = 64 << 10
 )
 
 // Types of events, of those that matter here.
@@ -42,6 +44,7 @@ const (
 	typePayload       = 40
 	typeGTIDTagged    = 42
 	flagInUse         = 0x01
+	flagIgnorable     = 0x80
 	checksumAlgorithm = 1 // CRC32
 )
 
@@ -59,6 +62,8 @@ type events struct {
 	from *bufio.Reader
 	// offset of the next event.
 	offset int64
+	// copied takes a copy of every event that is read; nil for none.
+	copied *bytes.Buffer
 }
 
 // next reads one event. At the end of the file the error is io.EOF; it wraps ErrTorn when there is something that is no
@@ -95,6 +100,11 @@ func (e *events) next() (event, error) {
 		return event{}, fmt.Errorf("%w: the checksum at %d is wrong", ErrTorn, e.offset)
 	}
 	e.offset += found.size
+	if e.copied != nil {
+		e.copied.Write(header[:])
+		e.copied.Write(found.body)
+		e.copied.Write(footer[:])
+	}
 	return found, nil
 }
 

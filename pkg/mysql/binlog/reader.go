@@ -5,10 +5,12 @@ package binlog
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/moco-mysql/moco/pkg/mysql/gtid"
 )
@@ -36,22 +38,32 @@ type Transaction struct {
 	// Start is the offset of its first event, End that of the first byte behind it.
 	Start, End int64
 	Kind       Kind
+	// OriginalCommit is when it committed on the server that committed it first, in microseconds since 1970; replicas and
+	// restores keep it. If that is not known, it is when the server committed it that wrote this file.
+	OriginalCommit int64
 }
+
+// Committed is OriginalCommit as a time.
+func (t Transaction) Committed() time.Time { return time.UnixMicro(t.OriginalCommit).UTC() }
 
 // Reader reads one file from its beginning.
 type Reader struct {
 	events   events
 	previous gtid.Set
-	inUse    bool
-	ended    bool
-	end      int64
-	fault    error
+	// preamble is how the file begins, format the event in it that describes the format; in both the flag is cleared that
+	// says that mysqld is writing.
+	preamble, format []byte
+	inUse            bool
+	ended            bool
+	end              int64
+	fault            error
 }
 
 // NewReader reads the preamble of a file. Errors wrap ErrFormat, ErrTorn (mysqld was killed while it began the file), or
 // are those of from.
 func NewReader(from io.Reader) (*Reader, error) {
-	r := &Reader{events: events{from: bufio.NewReaderSize(from, 64<<10)}}
+	var preamble bytes.Buffer
+	r := &Reader{events: events{from: bufio.NewReaderSize(from, bufferSize), copied: &preamble}}
 	start := make([]byte, len(magic))
 	if _, err := io.ReadFull(r.events.from, start); err != nil {
 		return nil, r.events.torn(err)
@@ -68,6 +80,7 @@ func NewReader(from io.Reader) (*Reader, error) {
 		return nil, fmt.Errorf("%w: no description of the format, or no checksums", ErrFormat)
 	}
 	r.inUse = format.flags&flagInUse != 0
+	r.format = bytes.Clone(preamble.Bytes())
 	previous, err := r.events.next()
 	if err != nil {
 		return nil, preambleError(err)
@@ -78,7 +91,8 @@ func NewReader(from io.Reader) (*Reader, error) {
 	if r.previous, err = decodePrevious(previous.body); err != nil {
 		return nil, err
 	}
-	r.end = r.events.offset
+	r.end, r.events.copied = r.events.offset, nil
+	r.preamble = append([]byte(magic), preamble.Bytes()...)
 	return r, nil
 }
 
@@ -145,7 +159,7 @@ func (r *Reader) transaction(start int64, begun event) (Transaction, error) {
 	if err != nil {
 		return Transaction{}, fmt.Errorf("reading the GTID at %d: %w", start, err)
 	}
-	t := Transaction{Source: id.source, Number: id.number, Start: start, End: start + id.length}
+	t := Transaction{Source: id.source, Number: id.number, Start: start, End: start + id.length, OriginalCommit: id.committed()}
 	var content contents
 	for r.events.offset < t.End {
 		e, err := r.events.next()

@@ -129,7 +129,8 @@ func (in *instance) setSource(ctx context.Context, session *mysql.Session, repor
 		channel = nil
 	}
 	hash := sourceHash(from, password)
-	if d.ChannelHash != hash {
+	// The hash may outlive the channel: a command that dropped it may have ended before it could note that.
+	if channel == nil || d.ChannelHash != hash {
 		if err := stopReceiver(ctx, session, channel); err != nil {
 			return err
 		}

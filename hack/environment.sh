@@ -69,7 +69,7 @@ preflight() {
 
 # operator_build prints the digest of the programs that were built last.
 operator_build() {
-  cat _output/local/build/moco-controller _output/local/build/moco-agent | sha256sum | cut -c1-16
+  cat _output/local/build/moco-{controller,agent,backup} | sha256sum | cut -c1-16
 }
 
 # refresh_operator restarts a controller of an earlier build: its image has a fixed

@@ -6,6 +6,7 @@ package archiver
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -161,8 +162,8 @@ func (r *run) lastPage(ctx context.Context, name archive.StreamName) (*archive.P
 			keys = append(keys, object.Key)
 		}
 	}
-	for i := len(keys) - 1; i >= 0; i-- {
-		page, err := readPage(ctx, r.bucket, keys[i])
+	for _, key := range slices.Backward(keys) {
+		page, err := readPage(ctx, r.bucket, key)
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +172,7 @@ func (r *run) lastPage(ctx context.Context, name archive.StreamName) (*archive.P
 			page.Base, page.Segments = page.Covered().String(), nil
 			return page, nil
 		}
-		klog.FromContext(ctx).Info("An index page of the archive is damaged", "key", keys[i])
+		klog.FromContext(ctx).Info("An index page of the archive is damaged", "key", key)
 	}
 	return nil, nil
 }

@@ -52,7 +52,7 @@ type Config struct {
 
 const (
 	// MinInterval and MaxInterval bound Config.Interval.
-	MinInterval = time.Second
+	MinInterval = 500 * time.Millisecond
 	MaxInterval = 300 * time.Second
 	// DefaultSegmentBytes bounds what a restore fetches at once, and what is sent again after an error.
 	DefaultSegmentBytes = 64 << 20

@@ -72,7 +72,7 @@ func (r *run) look(ctx context.Context, began time.Time) error {
 	until, err := r.cfg.Position(ctx)
 	if err != nil {
 		r.publish(func(p *Progress) { p.Error = err.Error() })
-		return nil // the stream is not at fault
+		return nil //nolint:nilerr // it is published, and the stream is not at fault
 	}
 	if !r.progress.Archived.Contains(until.Executed) {
 		if began.Sub(r.cut) < r.cfg.Interval {

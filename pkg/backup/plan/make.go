@@ -93,8 +93,8 @@ func (s *search) hint(w *walk) string {
 	if w.plan.Missing != "" {
 		text = "; " + w.plan.Missing
 	}
-	for n := len(s.backups) - 1; n >= 0; n-- {
-		if b := s.backups[n]; b.ConsistentAt.After(s.to.time) {
+	for _, v := range slices.Backward(s.backups) {
+		if b := v; b.ConsistentAt.After(s.to.time) {
 			return text + fmt.Sprintf("; the next backup, %s, holds transactions up to %s", b.ID, stamp(b.ConsistentAt))
 		}
 	}

@@ -89,6 +89,10 @@ func (s Sources) Product(ctx context.Context) ([]Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	backup, err := s.compile(ctx, s.Repo, "./cmd/moco-backup")
+	if err != nil {
+		return nil, err
+	}
 	goroot, err := command.Output(ctx, "go", "env", "GOROOT")
 	if err != nil {
 		return nil, err
@@ -96,7 +100,8 @@ func (s Sources) Product(ctx context.Context) ([]Spec, error) {
 	zones := filepath.Join(strings.TrimSpace(goroot), "lib/time/zoneinfo.zip")
 	return []Spec{
 		program(Controller, productUser, "/moco-controller", File{From: controller, To: "/moco-controller"}),
-		program(Agent, productUser, "/moco-agent", File{From: agent, To: "/moco-agent"}, File{From: zones, To: "/zoneinfo.zip"}),
+		program(Agent, productUser, "/moco-agent", File{From: agent, To: "/moco-agent"}, File{From: backup, To: "/moco-backup"},
+			File{From: zones, To: "/zoneinfo.zip"}),
 	}, nil
 }
 

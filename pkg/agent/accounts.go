@@ -84,7 +84,8 @@ var Accounts = []AccountSpec{
 			internalOnly, "SELECT", "CREATE USER", "PROCESS", "RELOAD", "REPLICATION CLIENT", "REPLICATION SLAVE",
 			"CONNECTION_ADMIN", "SERVICE_CONNECTION_ADMIN", "SYSTEM_VARIABLES_ADMIN", "SESSION_VARIABLES_ADMIN",
 			"REPLICATION_SLAVE_ADMIN", "REPLICATION_APPLIER", "TRANSACTION_GTID_TAG", "BINLOG_ADMIN", "BACKUP_ADMIN",
-		}}, {On: InternalSchema + ".*", Privileges: []string{"CREATE", "INSERT", "UPDATE"}}},
+			"EVENT", "SET_ANY_DEFINER", // a new primary enables the scheduled events, which keep their definers
+		}}, {On: InternalSchema + ".*", Privileges: []string{"CREATE", "INSERT", "UPDATE", "DELETE"}}},
 	},
 	{
 		Name: AccountRoot, Hosts: []string{"%"}, GrantOption: true,

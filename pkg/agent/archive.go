@@ -21,6 +21,10 @@ import (
 	"github.com/moco-mysql/moco/pkg/mysql/gtid"
 )
 
+// archivedEvery is from one segment to the next, for each second that the archive may be behind: the rest is for making and
+// sending one.
+const archivedEvery = 800 * time.Millisecond
+
 // archiveKey says what is archived to where; the archiver begins anew when it changes. The zero value is for nothing.
 type archiveKey struct {
 	start  string // of mysqld
@@ -115,7 +119,7 @@ func (in *instance) beginArchiving(key archiveKey, target *wire.Archive) *archiv
 		defer func() { in.drop(position.session) }()
 		archiver.Keep(ctx, archiver.Config{
 			Store: target.Store, Cluster: target.Cluster, Recipients: target.Recipients,
-			Interval: time.Duration(target.IntervalSeconds) * time.Second,
+			Interval: time.Duration(target.IntervalSeconds) * archivedEvery,
 			Epoch:    key.epoch, Files: in.cfg.binlogs, Position: position.read, Now: time.Now, NewID: newID,
 			Publish: func(p archiver.Progress) { in.showArchive(a, p) },
 		})

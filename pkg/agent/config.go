@@ -112,6 +112,9 @@ func (c *Config) tmpDir() string     { return filepath.Join(c.DataRoot, "tmp") }
 func (c *Config) ownDir() string     { return filepath.Join(c.DataRoot, "moco") }
 func (c *Config) slowLog() string    { return filepath.Join(c.DataRoot, "log", "slow.log") }
 
+// restoreScratch holds what a restore fetches ahead.
+func (c *Config) restoreScratch() string { return filepath.Join(c.DataRoot, "restore.scratch") }
+
 // scratchPrefix begins the names of directories in which only the recipient of a clone works.
 const scratchPrefix = "clone.scratch"
 

@@ -22,6 +22,8 @@
 //     start as long as the intent of a rewind is on the volume.
 //   - An instance that may have lost what it acknowledged says so, and its vote comes back only with a marker that the open
 //     primary began after the instance had connected without its old relay log.
+//   - Only what an open primary has in gtid_executed is archived (package archiver), and a binary log is purged only when it is
+//     told to, and never before the archive has it.
 //   - A password is in no log line and in no error.
 //
 // Everything is safe for concurrent use unless it says otherwise.

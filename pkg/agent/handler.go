@@ -30,6 +30,7 @@ func (a *Agent) ControlHandler() http.Handler {
 	a.handle(mux, api.CommandConfigure, command((*instance).configure))
 	a.handle(mux, api.CommandValidate, command((*instance).validate))
 	a.handle(mux, api.CommandInitialise, command((*instance).initialise))
+	a.handle(mux, api.CommandRestore, command((*instance).restore))
 	a.handle(mux, api.CommandClone, command((*instance).clone))
 	a.handle(mux, api.CommandStart, command((*instance).start))
 	a.handle(mux, api.CommandPromise, command((*instance).promiseCommand))
@@ -45,6 +46,7 @@ func (a *Agent) ControlHandler() http.Handler {
 	a.handle(mux, api.CommandClose, command((*instance).closePrimary))
 	a.handle(mux, api.CommandStop, command((*instance).stop))
 	a.handle(mux, api.CommandLockOut, command((*instance).lockOut))
+	a.handle(mux, api.CommandPurge, command((*instance).purge))
 	return mux
 }
 

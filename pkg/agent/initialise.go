@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/moco-mysql/moco/pkg/agent/api"
+	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 	"github.com/moco-mysql/moco/pkg/mysql"
 )
 
@@ -19,20 +20,27 @@ func (in *instance) initialise(_ context.Context, req *api.InitialiseRequest) (a
 	if err := in.admit(&req.Envelope, &req.Record); err != nil {
 		return api.Reply{}, err
 	}
-	d := in.snapshot()
-	switch {
-	case req.Record.Primary == nil || req.Record.Primary.Incarnation != d.Incarnation:
-		return api.Reply{}, refuse(api.ErrorPrecondition, "the record does not name this incarnation as primary")
-	case req.Record.LastOpened != nil:
-		return api.Reply{}, refuse(api.ErrorPrecondition, "the cluster was opened before, at epoch %d", req.Record.LastOpened.Epoch)
-	case req.User != "" && in.application() == nil:
-		return api.Reply{}, refuse(api.ErrorPrecondition, "the application's password is not configured")
+	if err := in.admitFirst(&req.Record, req.User); err != nil {
+		return api.Reply{}, err
 	}
 	err := in.begin(api.Task{Kind: api.TaskInitialise}, func(ctx context.Context) error { return in.fillNew(ctx, req) })
 	if err != nil {
 		return api.Reply{}, err
 	}
 	return in.accepted()
+}
+
+// admitFirst refuses to make the first data of a cluster anywhere but on the primary of one that was never opened.
+func (in *instance) admitFirst(record *v1beta1.ReplicationRecord, user string) error {
+	switch {
+	case record.Primary == nil || record.Primary.Incarnation != in.snapshot().Incarnation:
+		return refuse(api.ErrorPrecondition, "the record does not name this incarnation as primary")
+	case record.LastOpened != nil:
+		return refuse(api.ErrorPrecondition, "the cluster was opened before, at epoch %d", record.LastOpened.Epoch)
+	case user != "" && in.application() == nil:
+		return refuse(api.ErrorPrecondition, "the application's password is not configured")
+	}
+	return nil
 }
 
 func (in *instance) taskRuns(kind api.TaskKind) bool {
@@ -70,7 +78,7 @@ func (in *instance) fillNew(ctx context.Context, req *api.InitialiseRequest) err
 		return err
 	}
 	in.stage("stopping cleanly")
-	return in.stopPrivate(ctx, id)
+	return in.stopPrivate(ctx, id, privateStopTimeout)
 }
 
 // furnish fills a fresh mysqld. The root account that initialisation made goes last: it is the one that works here.

@@ -63,8 +63,14 @@ type instance struct {
 	running running
 	// noted are what was last done to the running mysqld.
 	noted noted
+	// failed is the restore that failed last.
+	failed failedRestore
 	// stalled is how long the canary has been silent, as it is shown.
 	stalled time.Duration
+	// archiving is the archiver at work, or nil.
+	archiving *archiving
+	// binlogGTIDs are the transactions in binary logs that could be purged, as they are shown.
+	binlogGTIDs string
 }
 
 // running is a command that can be called off for a higher epoch.
@@ -77,6 +83,9 @@ type running struct {
 type noted struct {
 	tlsStart, tlsHash           string
 	accountsStart, accountsHash string
+	// eventsStart and eventsEpoch are the opening behind which the scheduled events were taken over.
+	eventsStart string
+	eventsEpoch int64
 }
 
 // openInstance reads the volume and ends a private mysqld that an earlier agent left behind.
@@ -118,6 +127,8 @@ func (in *instance) run() error {
 	in.work.Go(in.maintain)
 	in.work.Go(in.keepCanary)
 	in.work.Go(in.keepResuming)
+	in.work.Go(in.keepArchive)
+	in.work.Go(in.keepBinlogs)
 	in.work.Go(in.streamSlowLog)
 	in.work.Go(in.removeDiscarded)
 	for {

@@ -73,7 +73,10 @@ func (in *instance) maintainOnce() error {
 	if !primary {
 		return nil
 	}
-	return in.logLocks(ctx)
+	if err := in.logLocks(ctx); err != nil {
+		return err
+	}
+	return in.tendEvents(ctx)
 }
 
 func tlsHash(s *settings) string {
@@ -159,7 +162,7 @@ func (in *instance) canAcknowledge(ctx context.Context, session *mysql.Session) 
 		return unavailable("reading the server's state", err)
 	}
 	if k := in.snapshot().AckCount; report.Int("Rpl_semi_sync_source_clients") < int64(k) {
-		return refuse(api.ErrorPrecondition, "fewer than %d replicas can acknowledge a change of accounts", k)
+		return refuse(api.ErrorPrecondition, "fewer than %d replicas can acknowledge a change", k)
 	}
 	return nil
 }

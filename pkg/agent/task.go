@@ -92,8 +92,13 @@ func (in *instance) runTask(fill func(context.Context) error) {
 }
 
 func (in *instance) fillAndFinish(fill func(context.Context) error) error {
-	if err := os.RemoveAll(in.cfg.partialDir()); err != nil {
+	if err := errors.Join(os.RemoveAll(in.cfg.partialDir()), os.RemoveAll(in.cfg.restoreScratch())); err != nil {
 		return fmt.Errorf("removing a half-made directory: %w", err)
+	}
+	if in.snapshot().RestoredFrom != "" {
+		if err := in.save(func(d *state.Durable) { d.RestoredFrom = "" }); err != nil {
+			return err
+		}
 	}
 	err := fill(in.ctx)
 	if endErr := in.endPrivate(); endErr != nil {
@@ -148,7 +153,7 @@ func (in *instance) startPrivate(ctx context.Context, dir string, more ...string
 	if err := in.sup.Start(ctx, id, append(in.cfg.privateArguments(dir), more...)); err != nil {
 		return nil, "", fmt.Errorf("starting a private mysqld: %w", err)
 	}
-	session, err := in.awaitPrivate(ctx, id, in.privateEndpoint(AccountRoot, ""))
+	session, err := in.awaitPrivate(ctx, id, in.privateEndpoint(AccountRoot, ""), privateStartTimeout)
 	return session, id, err
 }
 
@@ -156,8 +161,8 @@ func (in *instance) privateEndpoint(user, password string) mysql.Endpoint {
 	return mysql.Endpoint{Network: "unix", Address: in.cfg.initSocket(), User: user, Passwords: []string{password}}
 }
 
-func (in *instance) awaitPrivate(ctx context.Context, id string, endpoint mysql.Endpoint) (*mysql.Session, error) {
-	ctx, cancel := context.WithTimeout(ctx, privateStartTimeout)
+func (in *instance) awaitPrivate(ctx context.Context, id string, endpoint mysql.Endpoint, patience time.Duration) (*mysql.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	retry := time.NewTicker(privateRetry)
 	defer retry.Stop()
@@ -185,8 +190,8 @@ func exitWords(exit *supervise.Exit) string {
 }
 
 // stopPrivate ends a private mysqld cleanly, so that its data need no recovery.
-func (in *instance) stopPrivate(ctx context.Context, id string) error {
-	ctx, cancel := context.WithTimeout(ctx, privateStopTimeout)
+func (in *instance) stopPrivate(ctx context.Context, id string, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := in.sup.Stop(ctx, id); err != nil {
 		return fmt.Errorf("stopping a private mysqld: %w", err)

@@ -186,6 +186,9 @@ func (in *instance) describe(s *api.Status) {
 	s.StateCounter, s.Volume, s.Incarnation = d.Counter, in.volume, d.Incarnation
 	s.PromisedEpoch, s.PromisedClaim, s.Record = d.PromisedEpoch, d.PromisedClaim, d.Record
 	s.RequiresOwnLog = d.RequiresOwnLog
+	if in.volume == api.VolumeReady {
+		s.RestoredFrom = d.RestoredFrom
+	}
 	s.ImageVersion, s.ImageError = in.imageVersion, in.imageError
 	if in.config != nil {
 		s.ConfigHash = in.config.Hash
@@ -200,6 +203,8 @@ func (in *instance) describe(s *api.Status) {
 	}
 	s.Server, s.ServerError = in.server, in.serverErr
 	s.StalledMillis = in.stalled.Milliseconds()
+	s.BinlogGTIDs = in.binlogGTIDs
+	s.Archive = in.archiving.describe(time.Now(), in.server)
 	s.Marker, s.Task = copied(in.marker), copied(in.task)
 	s.Fence, s.Closed, s.LockedOut = in.fenceLocked(), in.closedLocked(), in.lockedOutLocked()
 	s.NeedsReturn = admission.NeedsReturn(d, in.serverStartLocked())

@@ -19,6 +19,7 @@ const (
 	ErrNoSchema          uint16 = 1049 // ER_BAD_DB_ERROR
 	ErrParse             uint16 = 1064 // ER_PARSE_ERROR
 	ErrLockWaitTimeout   uint16 = 1205 // ER_LOCK_WAIT_TIMEOUT
+	ErrReadOnly          uint16 = 1290 // ER_OPTION_PREVENTS_STATEMENT: mostly super_read_only
 	ErrUnknownThread     uint16 = 1094 // ER_NO_SUCH_THREAD: what KILL says of a session that is gone
 	ErrTableFull         uint16 = 1114 // ER_RECORD_FILE_FULL: mostly the disk is
 	ErrNoTable           uint16 = 1146 // ER_NO_SUCH_TABLE

@@ -19,6 +19,7 @@ import (
 	"github.com/moco-mysql/moco/pkg/agent"
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/backup/wire"
 	"github.com/moco-mysql/moco/pkg/mysql/mycnf"
 	"github.com/moco-mysql/moco/pkg/pki"
 )
@@ -46,6 +47,8 @@ type Cluster struct {
 	Application *api.Account
 	// MyCnf is the option file.
 	MyCnf string
+	// Archive is where the primary archives, or nil.
+	Archive *wire.Archive
 }
 
 // NewCluster begins the record of a cluster at epoch 1, which nobody leads yet.
@@ -69,6 +72,7 @@ func (c *Cluster) Configuration(i *Instance) *api.ConfigureRequest {
 	must(c.t, err)
 	req := &api.ConfigureRequest{
 		MyCnf: c.MyCnf, CA: string(c.lab.CA.CertPEM()), Certificate: string(leaf.CertPEM), Key: string(leaf.KeyPEM), Application: c.Application,
+		Archive: c.Archive,
 	}
 	for _, spec := range agent.Accounts {
 		req.Accounts = append(req.Accounts, api.Account{Username: spec.Name, Password: c.Passwords[spec.Name]})
@@ -281,6 +285,19 @@ func (c *Cluster) Grow(primary *Instance, ackCount int32, voters ...*Instance) {
 	c.AwaitMarker(primary, c.Mark(primary, 1))
 	c.Opened(ackCount, 1, voters...)
 	c.Open(primary)
+}
+
+// BootstrapPair carries two instances on empty volumes to being the open primary and its replica, whose acknowledgement
+// every write needs.
+func (c *Cluster) BootstrapPair(primary, replica *Instance) {
+	c.t.Helper()
+	primary.Start()
+	c.Bootstrap(primary)
+	replica.Start()
+	c.Clone(replica, primary)
+	c.Follow(replica, primary, api.AckOff)
+	c.Grow(primary, 1, primary, replica)
+	c.Open(replica)
 }
 
 // Describe is a value as indented JSON, for messages.

@@ -71,9 +71,20 @@ func (l *Lab) make() error {
 	if err != nil {
 		return err
 	}
+	for _, name := range clients {
+		if err := os.WriteFile(l.Client(name), []byte(l.script("/usr/bin/"+name)), 0o755); err != nil { //nolint:gosec // a program
+			return err
+		}
+	}
 	l.Program = filepath.Join(l.Dir, "mysqld")
 	return os.WriteFile(l.Program, []byte(l.script("/usr/sbin/mysqld", l.serverOptions()...)), 0o755) //nolint:gosec // a program
 }
+
+// clients are the client programs that Client knows.
+var clients = []string{"mysql", "mysqlbinlog", "mysqldump"}
+
+// Client is the path of a wrapper that runs a client program of the root file system: mysql, mysqlbinlog or mysqldump.
+func (l *Lab) Client(name string) string { return filepath.Join(l.Dir, "client-"+name) }
 
 // timeZones yields the statements that load the time zones.
 func (l *Lab) timeZones() iter.Seq2[string, error] {

@@ -25,13 +25,7 @@ type pair struct {
 func newPair(t *testing.T) pair {
 	t.Helper()
 	p := pair{Cluster: mysqld.NewCluster(t, &lab), primary: mysqld.NewInstance(t, &lab, "a"), replica: mysqld.NewInstance(t, &lab, "b")}
-	p.primary.Start()
-	p.Bootstrap(p.primary)
-	p.replica.Start()
-	p.Clone(p.replica, p.primary)
-	p.Follow(p.replica, p.primary, api.AckOff)
-	p.Grow(p.primary, 1, p.primary, p.replica)
-	p.Open(p.replica)
+	p.BootstrapPair(p.primary, p.replica)
 	return p
 }
 

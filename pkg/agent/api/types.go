@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/backup/wire"
 )
 
 // Ports and paths of the agent.
@@ -32,6 +33,7 @@ const (
 	CommandConfigure     CommandName = "configure"       // ConfigureRequest
 	CommandValidate      CommandName = "validate-config" // ValidateRequest
 	CommandInitialise    CommandName = "initialise"      // InitialiseRequest
+	CommandRestore       CommandName = "restore"         // RestoreRequest
 	CommandClone         CommandName = "clone"           // CloneRequest
 	CommandStart         CommandName = "start"           // StartRequest
 	CommandPromise       CommandName = "promise"         // PromiseRequest
@@ -47,6 +49,7 @@ const (
 	CommandReturn        CommandName = "return"          // ReturnRequest
 	CommandAwait         CommandName = "await"           // AwaitRequest
 	CommandDiscard       CommandName = "discard"         // DiscardRequest
+	CommandPurge         CommandName = "purge"           // PurgeRequest
 )
 
 // Envelope is part of every command.
@@ -85,6 +88,8 @@ type ConfigureRequest struct {
 	Accounts []Account `json:"accounts"`
 	// Application is the account made by bootstrap.user, or nil.
 	Application *Account `json:"application,omitempty"`
+	// Archive says where the instance archives the binary log while it is the open primary; nil when it does not.
+	Archive *wire.Archive `json:"archive,omitempty"`
 	// Hash of all the above, chosen by the sender; reported back in Status.ConfigHash once it is durable on the volume.
 	Hash string `json:"hash"`
 }
@@ -105,6 +110,25 @@ type InitialiseRequest struct {
 	User     string `json:"user,omitempty"`
 	// InitSQL runs once, as root, in Database if that is given, before the cluster is opened.
 	InitSQL string `json:"initSQL,omitempty"`
+}
+
+// RestoreRequest makes the first data directory of a cluster from a backup and an archive, instead of InitialiseRequest and
+// under the same conditions. What can never succeed ends the task with Task.Refused, before any data are fetched.
+type RestoreRequest struct {
+	Envelope
+	Record v1beta1.ReplicationRecord `json:"record"`
+	Source wire.Source               `json:"source"`
+	// Database and User are made if they are missing.
+	Database string `json:"database,omitempty"`
+	User     string `json:"user,omitempty"`
+}
+
+// PurgeRequest lets the instance delete binary logs: files whose every transaction is in GTIDs. It keeps the newest ones
+// whatever the set says.
+type PurgeRequest struct {
+	Envelope
+	// GTIDs that nobody needs from this instance's binary log any more.
+	GTIDs string `json:"gtids"`
 }
 
 // CloneRequest fills the volume from a donor with the clone plugin. Refused when the record names this incarnation as a
@@ -367,6 +391,30 @@ type Status struct {
 	LockedOut []string `json:"lockedOut,omitempty"`
 	// StalledMillis is how long the open primary has not completed the agent's canary, in steps of 250 ms; 0 when it does.
 	StalledMillis int64 `json:"stalledMillis,omitempty"`
+	// Archive is how far the archive is; nil when the instance is not the open primary or has no archive to keep.
+	Archive *Archive `json:"archive,omitempty"`
+	// RestoredFrom identifies the restore that made the data this cluster began with, as wire.Source.Fingerprint; "" when they
+	// were not restored here.
+	RestoredFrom string `json:"restoredFrom,omitempty"`
+	// BinlogGTIDs are the transactions in binary logs that could be purged, as a set: all files but the newest ones; "" when
+	// there are none.
+	BinlogGTIDs string `json:"binlogGTIDs,omitempty"`
+}
+
+// Archive is how far an open primary has archived.
+type Archive struct {
+	// GTIDs that the archive holds or that were archived before, as a set: nothing in it is needed from a binary log.
+	GTIDs string `json:"gtids"`
+	// RecoverableUpTo: everything that committed at or before it is in the store.
+	RecoverableUpTo time.Time `json:"recoverableUpTo,omitzero"`
+	// LagMillis is the age of the oldest transaction that is not archived; 0 when all are.
+	LagMillis int64 `json:"lagMillis"`
+	// Gap are transactions of the surviving history that are in no archive and no binary log of this instance, as a set.
+	Gap string `json:"gap,omitempty"`
+	// GapAt is when it was found.
+	GapAt time.Time `json:"gapAt,omitzero"`
+	// Error says why it does not go on; "" when it does.
+	Error string `json:"error,omitempty"`
 }
 
 // Fence is what an instance held when it was fenced for an epoch. A replica's receiver was stopped and verified to be,
@@ -470,6 +518,7 @@ type TaskKind string
 const (
 	TaskInitialise TaskKind = "Initialise"
 	TaskClone      TaskKind = "Clone"
+	TaskRestore    TaskKind = "Restore"
 )
 
 // TaskState is the state of a long task.
@@ -496,4 +545,6 @@ type Task struct {
 	// Busy is set when the donor refused because it is serving another clone (error 3634).
 	Busy  bool   `json:"busy,omitempty"`
 	Error string `json:"error,omitempty"`
+	// Refused is set when the task can never succeed as it was asked for: it is not tried again with the same request.
+	Refused bool `json:"refused,omitempty"`
 }

@@ -78,6 +78,8 @@ type Durable struct {
 	// ServerSeed is what the server_id is made from after a rewind; "" before one: then it is made from the incarnation.
 	// What was cut off may come back from others, and a replica passes over events that carry its own server_id.
 	ServerSeed string `json:"serverSeed,omitempty"`
+	// RestoredFrom identifies the restore that made the data, or is about to be complete; "" for other data.
+	RestoredFrom string `json:"restoredFrom,omitempty"`
 	// Rewound are the GTIDs cut off the binary log, until mysqld was seen without them.
 	Rewound string `json:"rewound,omitempty"`
 }

@@ -31,6 +31,8 @@ func Decide(want Desired, seen Observed) Plan {
 		return rebuild(want, seen, overtaken(seen))
 	case highestPromise(seen) > r.Epoch && r.LastOpened != nil:
 		return rebuild(want, seen, r) // an epoch was promised whose record is nowhere; it was never opened
+	case r.Phase != v1beta1.RecordOpened && r.Claim != seen.OwnClaim && seen.RivalAtWork:
+		return wait(RuleNextEpoch, fmt.Sprintf("another controller began epoch %d a moment ago", r.Epoch), "that controller to go on")
 	case r.Phase != v1beta1.RecordOpened && r.Claim != seen.OwnClaim, r.Phase == v1beta1.RecordClaimed && r.LastOpened == nil:
 		return nextEpoch(want, seen)
 	case r.Phase == v1beta1.RecordClaimed:

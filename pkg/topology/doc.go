@@ -22,6 +22,8 @@
 //   - Recv: what an instance has executed or holds complete in its relay log.
 //   - closed: super_read_only and offline_mode are on; no client is served. open: the opposite, for a primary.
 //   - reopen: a primary that is closed although the record says it leads proves itself with a fresh marker, then opens.
+//   - replaced: an instance that goes on with other data. Removable says from when on its Pod and its volume may be given up;
+//     a retired volume is one that was, and never counts again.
 //
 // # The states of a record
 //
@@ -35,5 +37,6 @@
 // Actions of a plan that name different instances may run at the same time; those of one instance run in order and stop
 // at the first failure. WriteRecord is always the only action of its plan. Every action is decided from one observation
 // and carries what the agent needs to refuse it if the world moved on: epoch, claim, incarnation and state counter.
-// Decide is total (waiting is a plan with a reason) and deterministic (same observation, same plan).
+// Decide is total (waiting is a plan with a reason) and deterministic (same observation, same plan). Purges, which says whose
+// binary logs may go, is apart from it: nothing waits for them.
 package topology

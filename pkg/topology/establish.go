@@ -39,7 +39,7 @@ func establish(want Desired, seen Observed) Plan {
 	}
 	actions := showRecord(seen)
 	if p.Agent.Volume != api.VolumeReady {
-		return initialise(p, r, actions)
+		return initialise(want, p, r, actions)
 	}
 	if !p.running() {
 		return starting(RulePrepare, want, seen, p, actions)
@@ -73,14 +73,18 @@ func openRecord(seen Observed, p *Instance) Plan {
 }
 
 // initialise makes the first data directory, once the agent has promised the epoch.
-func initialise(p *Instance, r *Record, actions []Action) Plan {
+func initialise(want Desired, p *Instance, r *Record, actions []Action) Plan {
+	kind, words := Initialise, " makes the first data directory"
+	if want.FromBackup {
+		kind, words = Restore, " restores the first data directory"
+	}
 	plan := Plan{
-		Decision: Decision{RuleInitialise, p.Name + " makes the first data directory", describeTask(p)},
+		Decision: Decision{RuleInitialise, p.Name + words, describeTask(p)},
 		Actions:  actions, Requeue: lookAgain,
 	}
 	promised := p.Agent.PromisedEpoch == r.Epoch && p.Agent.PromisedClaim == r.Claim
 	if promised && p.Agent.Volume == api.VolumeEmpty && p.Configured && r.LastOpened == nil {
-		plan.Actions = append(plan.Actions, Action{Kind: Initialise, Instance: p.Name, Record: r})
+		plan.Actions = append(plan.Actions, Action{Kind: kind, Instance: p.Name, Record: r})
 	}
 	return plan
 }

@@ -173,7 +173,7 @@ func (m *model) do(a Action, actions int) {
 			Volume: api.VolumeEmpty, Incarnation: "emptied-" + i.Name, Mysqld: api.MysqldDown, StateCounter: s.StateCounter,
 			PromisedEpoch: s.PromisedEpoch, PromisedClaim: s.PromisedClaim, Record: s.Record,
 		}
-	case Initialise:
+	case Initialise, Restore:
 		s.Volume = api.VolumeReady
 	case Clone:
 		s.Volume, s.Incarnation = api.VolumeReady, "cloned-"+i.Name+fmt.Sprint(s.StateCounter)
@@ -219,7 +219,7 @@ func (m *model) do(a Action, actions int) {
 	case Admit:
 		peer := m.instance(a.Peer).Agent
 		s.LockedOut = slices.DeleteFunc(s.LockedOut, func(in string) bool { return in == peer.Incarnation })
-	case WriteRecord:
+	case WriteRecord, Purge:
 	}
 }
 

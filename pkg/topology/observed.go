@@ -35,6 +35,12 @@ type Desired struct {
 	Fenced []string
 	// AcceptLoss names the instances without which a takeover may go on.
 	AcceptLoss []string
+	// Replace are the instances that are to go on with other data. None of them is the primary.
+	Replace []Replacement
+	// FromBackup: the first data directory comes from a backup.
+	FromBackup bool
+	// Archived: a binary log is needed until its transactions are in the archive.
+	Archived bool
 }
 
 // Switchover is a request for another primary.
@@ -51,6 +57,9 @@ type Observed struct {
 	Initialized bool
 	// OwnClaim is the claim this coordinator process made last for this cluster; "" when it made none.
 	OwnClaim string
+	// RivalAtWork: somebody else wrote the record a moment ago, and may be about to go on. Two that take epochs from each
+	// other at once come to no end.
+	RivalAtWork bool
 	// FreshClaim and FreshUUID are random ids for the next claim and for the marker GTIDs of a new cluster.
 	FreshClaim string
 	FreshUUID  string

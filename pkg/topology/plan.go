@@ -17,6 +17,7 @@ const (
 	WriteRecord ActionKind = "WriteRecord" // compare-and-set the record to Action.Record
 	Promise     ActionKind = "Promise"     // show the record to an agent, which persists it
 	Initialise  ActionKind = "Initialise"  // make the first data directory
+	Restore     ActionKind = "Restore"     // make the first data directory from a backup
 	Clone       ActionKind = "Clone"       // fill an empty volume from Action.Peer
 	Start       ActionKind = "Start"       // start mysqld, closed
 	Admit       ActionKind = "Admit"       // make, on the primary, the replication account of Action.Peer
@@ -31,6 +32,7 @@ const (
 	Return      ActionKind = "Return"      // reconcile with the open primary's history, Action.Executed
 	Await       ActionKind = "Await"       // give the vote back once the marker of Action.Attempt has come
 	Discard     ActionKind = "Discard"     // empty the volume of an instance that is no voter
+	Purge       ActionKind = "Purge"       // delete binary logs of which nobody needs anything; made by Purges, not by Decide
 )
 
 // Action is one thing to do.
@@ -54,6 +56,8 @@ type Action struct {
 	Members []string
 	// Executed is gtid_executed of the open primary, for a Return and a Discard.
 	Executed string
+	// Purgeable are the transactions that a Purge may remove, as a set.
+	Purgeable string
 	// Duration a Close may last.
 	Duration time.Duration
 }

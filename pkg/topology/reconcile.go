@@ -124,10 +124,16 @@ const absent = "it is away"
 
 // unfit says why a voter must lose its vote, "" when it keeps it.
 func unfit(want Desired, seen Observed, v Member, p *Instance) string {
-	i := seen.holder(v)
+	i, name := seen.holder(v), v.Name
+	if i != nil {
+		name = i.Name
+	}
+	why := replaced(want, name)
 	switch {
 	case i == p:
 		return ""
+	case why != "":
+		return why
 	case i != nil && i.Agent.Diverged != nil:
 		return "it executed transactions that the primary does not have"
 	case i != nil && i.Away >= want.RemoveAbsent && want.RemoveAbsent > 0:

@@ -158,7 +158,7 @@ func readyLearner(want Desired, seen Observed, p *Instance) *Instance {
 	}
 	for n := range seen.Instances {
 		i := &seen.Instances[n]
-		if i.Ordinal >= want.Replicas || i == p || i.Stopping || !i.running() || IsVoter(seen.Record, i.incarnation()) {
+		if i.Ordinal >= want.Replicas || i == p || i.Stopping || !i.running() || IsVoter(seen.Record, i.incarnation()) || replaced(want, i.Name) != "" {
 			continue
 		}
 		if i.Agent.Unvouched != "" || i.Agent.Diverged != nil {
@@ -259,6 +259,9 @@ func learners(want Desired, seen Observed, p *Instance) (actions []Action, waiti
 
 // advance says what brings one learner forward. It may take a donor, which it then marks busy.
 func advance(want Desired, seen Observed, i, p *Instance, busy map[string]bool) (actions []Action, waitingFor string) {
+	if why := replaced(want, i.Name); why != "" {
+		return nil, i.Name + ": to be replaced: " + why
+	}
 	if i.Agent == nil || i.Stopping || !i.Configured || !knows(i, seen.Record) || !knows(p, seen.Record) {
 		return nil, describe(i, Member{Name: i.Name})
 	}

@@ -42,6 +42,7 @@ const (
 	BugSelfResume           Bug = "a crashed primary opens again without a marker"
 	BugStaleLabel           Bug = "a stale controller moves the label"
 	BugLockOutLate          Bug = "k is lowered before acknowledgements are revoked"
+	BugReplacedAcknowledges Bug = "an instance whose node is gone is replaced, and may go on to acknowledge"
 )
 
 // Bugs are all of them.
@@ -71,6 +72,7 @@ var Bugs = []Bug{
 	BugSelfResume,
 	BugStaleLabel,
 	BugLockOutLate,
+	BugReplacedAcknowledges,
 }
 
 // plantInTick is what a wrong agent does by itself.

@@ -22,12 +22,12 @@ var planted = map[sim.Bug]struct {
 	seed  uint64
 	found string
 }{
-	sim.BugPromiseNotPersisted:  {997, "I4: "},
+	sim.BugPromiseNotPersisted:  {337, "I4: "},
 	sim.BugPromiseNotChecked:    {11, "I4: "},
 	sim.BugPromiseUndone:        {6, "I4: "},
 	sim.BugFenceWhileConnecting: {136, "I2: "},
 	sim.BugReceivedBeforeFence:  {115, "I2: "},
-	sim.BugQuorumTooSmall:       {27, "I1: "},
+	sim.BugQuorumTooSmall:       {98, "I1: "},
 	sim.BugQuorumOfAttempt:      {1, "I6: "},
 	sim.BugFloorIgnored:         {139, "I1: "},
 	sim.BugNoMarker:             {62, "I1: "},
@@ -36,17 +36,18 @@ var planted = map[sim.Bug]struct {
 	sim.BugRepointStopped:       {17, "I5: "},
 	sim.BugLearnerAcknowledges:  {121, "I7: "},
 	sim.BugFiniteTimeout:        {1, "I6: "},
-	sim.BugSemiSyncAfterOpen:    {3, "I6: "},
-	sim.BugGracefulStop:         {69, "I1: "},
+	sim.BugSemiSyncAfterOpen:    {4, "I6: "},
+	sim.BugGracefulStop:         {7, "I1: "},
 	sim.BugSourceOffWithWaiters: {115, "I1: "},
 	sim.BugRewindUnverified:     {157, "to be compared with"},
-	sim.BugRewindKeepsUUID:      {43, "I11: "},
+	sim.BugRewindKeepsUUID:      {7, "I11: "},
 	sim.BugCloneKeepsVote:       {30, "I5: "},
 	sim.BugNoCompare:            {12, "I3: "},
 	sim.BugTwoPods:              {91, "I1: "},
 	sim.BugSelfResume:           {3, "I1: "},
 	sim.BugStaleLabel:           {740, "I8: "},
 	sim.BugLockOutLate:          {144, "I6: "},
+	sim.BugReplacedAcknowledges: {16, "I7: "},
 }
 
 // finds returns what a seed finds with a bug that it does not find without, "" if that is not what the bug is to break.

@@ -75,7 +75,7 @@ func (w *world) address(c *coordinator) int { return len(w.nodes) + c.n }
 
 // push sends an instance's status to every coordinator.
 func (w *world) push(n *node) {
-	if n.agent == nil || !n.up {
+	if n.agent == nil || !n.up || n.zombie {
 		return
 	}
 	status := w.status(n)
@@ -83,6 +83,9 @@ func (w *world) push(n *node) {
 	sequence := w.serial
 	for _, c := range w.coords {
 		w.send(n.n, w.address(c), "status", func() {
+			if n.zombie {
+				return // its Pod object is gone: nobody listens to it
+			}
 			r := &c.reports[n.n]
 			if sequence > r.sequence && !c.down {
 				r.status, r.sequence, r.heard = status, sequence, w.now
@@ -193,6 +196,7 @@ func (w *world) turn(c *coordinator) {
 	c.seen = w.observe(c)
 	want := topology.Desired{
 		Replicas: int32(len(w.nodes)), Detection: 2 * time.Second, RemoveAbsent: w.profile.removeAbsent, Switchover: w.profile.switchover,
+		Replace: w.replacements(),
 	}
 	plan := topology.Decide(want, c.seen)
 	c.plans++
@@ -209,6 +213,7 @@ func (w *world) turn(c *coordinator) {
 	}
 	w.execute(c, plan)
 	w.route(c)
+	w.replaceGone(c)
 }
 
 func actionNames(actions []topology.Action) string {
@@ -337,7 +342,7 @@ func (w *world) issue(c *coordinator, n *node, counter int64) {
 // answered goes on with the next command for an instance.
 func (w *world) answered(c *coordinator, n *node, counter int64, err *api.Error) {
 	action := c.running[n.name][0]
-	if err != nil {
+	if n.zombie || err != nil {
 		delete(c.running, n.name)
 		if action.Kind == topology.Admit {
 			delete(c.later, action.Peer)

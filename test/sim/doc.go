@@ -25,6 +25,8 @@
 //   - the network: messages take time, are lost, overtake each other, commands arrive twice or after their epoch; ways are
 //     cut, in one direction too.
 //   - clients, who write to whatever is open, and are told OK.
+//   - nodes that are gone for good: the instance is replaced as the controller does it, first without its vote, then by another
+//     Pod with an empty volume. What is left on the old node goes on, comes back, and tries to acknowledge.
 //   - faults: mysqld dies or hangs for a while, agents and coordinators restart, hosts go down, volumes are lost or set
 //     back, Pods are deleted or replaced while their mysqld goes on, acknowledgements are lost, a switchover is asked for.
 //

@@ -50,8 +50,10 @@ func (w *world) fault() {
 		w.restart(w.coords[w.rng.IntN(len(w.coords))])
 	case dice < 94:
 		w.deletePod(n)
-	default:
+	case dice < 97:
 		w.replacePod(n)
+	default:
+		w.nodeGone(n)
 	}
 }
 

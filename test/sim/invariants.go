@@ -113,7 +113,7 @@ func (w *world) checkHistory(p *node, when string) {
 // opened (I2).
 func (w *world) checkOthers(p *node, next *topology.Record) {
 	history := p.vol.log.set()
-	for _, n := range w.nodes {
+	for _, n := range w.everybody() {
 		for _, s := range []*server{n.server, n.ghost} {
 			if s == nil || n == p && s == p.server || !s.source {
 				continue

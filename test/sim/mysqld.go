@@ -269,7 +269,7 @@ func (w *world) receive(n *node) {
 		w.receiverStops(n)
 		return
 	}
-	from := w.nodes[n.vol.channel.node]
+	from := w.sourceOf(n)
 	switch {
 	case s.receiver == receiverConnecting:
 		w.connect(n, from)
@@ -437,7 +437,7 @@ func (w *world) ackers(s *server, position int) int {
 			ids[m.ack.id] = true
 		}
 	}
-	for _, n := range w.nodes {
+	for _, n := range w.everybody() {
 		if n.server != nil && n.server.peer == s && n.server.semi && n.server.receiver == receiverYes {
 			ids[n.vol.serverID] = true
 		}

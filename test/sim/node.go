@@ -27,6 +27,8 @@ type node struct {
 	ghost *server
 	// snapshot is an old copy of the binary log.
 	snapshot []int
+	// zombie: Pod object and volume were given up, and the containers may go on. No coordinator knows it any more.
+	zombie bool
 	// stopping: the Pod is being deleted.
 	stopping bool
 }

@@ -212,9 +212,13 @@ func (w *world) lockOutSteps(n *node, c *command) []step {
 		if w.bug(BugLockOutLate) {
 			return
 		}
-		n.vol.locked = append(n.vol.locked, c.Members...)
-		for _, other := range w.nodes {
-			if o := other.server; o != nil && o.peer == n.server && slices.Contains(c.Members, other.agentIncarnation()) {
+		members := slices.Clone(c.Members)
+		if w.bug(BugReplacedAcknowledges) && w.gone != nil {
+			members = slices.DeleteFunc(members, func(m string) bool { return m == w.gone.agentIncarnation() })
+		}
+		n.vol.locked = append(n.vol.locked, members...)
+		for _, other := range w.everybody() {
+			if o := other.server; o != nil && o.peer == n.server && slices.Contains(members, other.agentIncarnation()) {
 				o.receiver, o.peer = receiverConnecting, nil
 			}
 		}

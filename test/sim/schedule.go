@@ -73,6 +73,7 @@ func (w *world) event() {
 	w.runTimers()
 	w.rollBack()
 	w.act()
+	w.haunt()
 	w.deliverPrompt()
 	w.passTime()
 	w.checkAll()
@@ -202,12 +203,12 @@ func (w *world) deliverAny() {
 
 // passTime is what time does: heartbeats reach connected receivers.
 func (w *world) passTime() {
-	for _, n := range w.nodes {
+	for _, n := range w.everybody() {
 		s := n.server
 		if s == nil || s.receiver != receiverYes || s.peer == nil {
 			continue
 		}
-		from := w.nodes[n.vol.channel.node]
+		from := w.sourceOf(n)
 		if (s.peer == from.server || s.peer == from.ghost) && w.linked(n, from) {
 			s.heard = w.now
 		}

@@ -64,6 +64,7 @@ func (w *world) rounds() int { return w.events - w.profile.events }
 // round lets everybody do everything once.
 func (w *world) round() {
 	w.writeSomewhere()
+	w.haunt()
 	for _, n := range w.nodes {
 		for range 24 {
 			w.receive(n)
@@ -134,7 +135,7 @@ func (w *world) behind(n *node, s *server) string {
 	if s.receiver != receiverYes || !s.semi || n.agent.Record.Phase != v1beta1.RecordOpened {
 		return fmt.Sprintf(" does not follow: %s, acknowledges %t, error %d", s.receiver, s.semi, s.errno)
 	}
-	p := w.nodes[n.vol.channel.node]
+	p := w.sourceOf(n)
 	if p.server == nil || s.peer != p.server || p.agentIncarnation() != w.store.record.Primary.Incarnation {
 		return " follows another"
 	}

@@ -57,13 +57,14 @@ func TestNoSeedBreaksAnInvariant(t *testing.T) {
 		return
 	}
 	var mu sync.Mutex
-	failures, held, events, acknowledged, epochs := 0, 0, 0, 0, int64(0)
+	failures, held, events, acknowledged, replaced, epochs := 0, 0, 0, 0, 0, int64(0)
 	rules := map[string]int{}
 	each(*first, *seeds, func(seed uint64) bool {
 		result := sim.Run(sim.Options{Seed: seed, Bug: sim.Bug(*bug)})
 		mu.Lock()
 		defer mu.Unlock()
 		events, acknowledged, epochs = events+result.Events, acknowledged+result.Acknowledged, epochs+result.Epochs
+		replaced += result.Replaced
 		if result.Held != "" {
 			held++
 		}
@@ -76,7 +77,7 @@ func TestNoSeedBreaksAnInvariant(t *testing.T) {
 		}
 		return failures >= *most
 	})
-	t.Logf("%d seeds: %d events, %d writes acknowledged, %d epochs; %d did not come back by themselves after the loss of a volume; rules %v", *seeds, events, acknowledged, epochs, held, rules)
+	t.Logf("%d seeds: %d events, %d writes acknowledged, %d epochs, %d instances replaced; %d did not come back by themselves after the loss of a volume; rules %v", *seeds, events, acknowledged, epochs, replaced, held, rules)
 }
 
 func TestASeedDecidesEverything(t *testing.T) {

@@ -35,7 +35,9 @@ type Result struct {
 	Trace []string
 	// Events is how many were executed; Acknowledged how many writes clients were told of; Epochs the last epoch of the record.
 	Events, Acknowledged int
-	Epochs               int64
+	// Replaced is how many instances were given up with their node and made anew.
+	Replaced int
+	Epochs   int64
 	// Rules counts the rules that plans followed.
 	Rules map[string]int
 }
@@ -63,6 +65,9 @@ type world struct {
 	events  int
 	history *history
 	nodes   []*node
+	// gone is the instance whose node is gone, until another takes its place; zombies are those that were replaced.
+	gone    *node
+	zombies []*node
 	coords  []*coordinator
 	store   *store
 	// messages are on their way; cut says which ways are cut.
@@ -110,7 +115,7 @@ func Run(o Options) (result Result) {
 }
 
 func (w *world) result(violation string) Result {
-	return Result{violation, w.held, w.trace, w.events, w.acked.count(), w.store.record.Epoch, w.rules}
+	return Result{violation, w.held, w.trace, w.events, w.acked.count(), len(w.zombies), w.store.record.Epoch, w.rules}
 }
 
 // bug reports whether a bug is planted.

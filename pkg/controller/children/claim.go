@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/controller/render"
 )
 
 const kindClaim = "PersistentVolumeClaim"
@@ -46,6 +47,9 @@ func (c *Control) EnsureClaim(ctx context.Context, cluster *v1beta1.MySQLCluster
 func (c *Control) adoptClaim(ctx context.Context, cluster *v1beta1.MySQLCluster, desired, live *corev1.PersistentVolumeClaim) (*corev1.PersistentVolumeClaim, error) {
 	if err := outlives(cluster, kindClaim, live); err != nil {
 		return nil, err
+	}
+	if render.IsRetired(live) {
+		return nil, &Retired{Name: live.Name}
 	}
 	ordinal := desired.Labels[v1beta1.LabelOrdinal]
 	if got := live.Labels[v1beta1.LabelOrdinal]; got != ordinal {

@@ -28,3 +28,10 @@ func Claim(cluster *v1beta1.MySQLCluster, ordinal int32) *corev1.PersistentVolum
 	claim.Labels = ordinalLabels(cluster, ordinal)
 	return claim
 }
+
+// ClaimNamed is Claim under another name: the volume of an instance whose first one was retired.
+func ClaimNamed(cluster *v1beta1.MySQLCluster, ordinal int32, name string) *corev1.PersistentVolumeClaim {
+	claim := Claim(cluster, ordinal)
+	claim.Name = name
+	return claim
+}

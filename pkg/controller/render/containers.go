@@ -21,6 +21,7 @@ const (
 	TLSDir        = "/etc/moco/tls"
 	MonitoringDir = "/etc/moco/monitoring"
 	TmpDir        = "/tmp"
+	StoreDir      = "/store"
 	// MySQLSocket is where mysqld listens for the exporter and for a person inside the Pod.
 	MySQLSocket = RunDir + "/mysqld.sock"
 
@@ -36,6 +37,7 @@ const (
 	volumeTmp        = "tmp"
 	volumeTLS        = "tls"
 	volumeMonitoring = "monitoring"
+	volumeStore      = "restore-store"
 )
 
 // userID of all containers, and group of all volumes.
@@ -127,6 +129,18 @@ func podVolumes(cluster *v1beta1.MySQLCluster, claim string) []corev1.Volume {
 		secretVolume(volumeTLS, TLSSecretName(cluster), KeyCACert, KeyTLSCert, KeyTLSKey, KeyControllerCA),
 		// Only the option file: the exporter's is the one container that does not need the rest.
 		secretVolume(volumeMonitoring, AccountSecretName(cluster, AccountMonitoring), KeyMyCnf),
+	}
+}
+
+// mountStore adds the volume of a backup store to the agent's container.
+func mountStore(spec *corev1.PodSpec, claim string) {
+	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: volumeStore, VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim},
+	}})
+	for n := range spec.Containers {
+		if c := &spec.Containers[n]; c.Name == ContainerAgent {
+			c.VolumeMounts = append(c.VolumeMounts, readOnlyMount(volumeStore, StoreDir))
+		}
 	}
 }
 

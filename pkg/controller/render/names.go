@@ -4,7 +4,14 @@
 package render
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
 )
@@ -78,9 +85,42 @@ func PodName(cluster *v1beta1.MySQLCluster, ordinal int32) string {
 	return prefixed(cluster) + "-" + strconv.Itoa(int(ordinal))
 }
 
-// ClaimName is the name of the PersistentVolumeClaim of an instance.
+// ClaimName is the name of the first PersistentVolumeClaim of an instance.
 func ClaimName(cluster *v1beta1.MySQLCluster, ordinal int32) string {
 	return "data-" + PodName(cluster, ordinal)
+}
+
+// suffixDigits is how many hexadecimal digits tell the volumes of one instance apart.
+const suffixDigits = 8
+
+// SuccessorClaimName is the name of the PersistentVolumeClaim that comes after a retired one. It depends on nothing but that
+// one's UID: whoever makes it, and however often, makes the same.
+func SuccessorClaimName(cluster *v1beta1.MySQLCluster, ordinal int32, retired types.UID) string {
+	sum := sha256.Sum256([]byte(retired))
+	return ClaimName(cluster, ordinal) + "-" + hex.EncodeToString(sum[:])[:suffixDigits]
+}
+
+// IsClaimName reports whether a name is one of those that the PersistentVolumeClaims of an instance have.
+func IsClaimName(cluster *v1beta1.MySQLCluster, ordinal int32, name string) bool {
+	suffix, ok := strings.CutPrefix(name, ClaimName(cluster, ordinal))
+	if !ok || suffix == "" {
+		return ok
+	}
+	digits, ok := strings.CutPrefix(suffix, "-")
+	return ok && len(digits) == suffixDigits && strings.Trim(digits, "0123456789abcdef") == ""
+}
+
+// IsRetired reports whether a volume was replaced by another and must not be used again.
+func IsRetired(claim metav1.Object) bool { return claim.GetLabels()[v1beta1.LabelRetired] == "true" }
+
+// ClaimOf is the name of the PersistentVolumeClaim that a Pod of an instance was made with; "" when it has none of its names.
+func ClaimOf(cluster *v1beta1.MySQLCluster, ordinal int32, pod *corev1.Pod) string {
+	for _, volume := range pod.Spec.Volumes {
+		if claim := volume.PersistentVolumeClaim; claim != nil && IsClaimName(cluster, ordinal, claim.ClaimName) {
+			return claim.ClaimName
+		}
+	}
+	return ""
 }
 
 // PrimaryServiceName is the name of the Service that leads to the primary.

@@ -43,11 +43,11 @@ var containerRemedies = map[string]string{
 }
 
 var ownVolumes = map[string]bool{
-	volumeData: true, volumeBin: true, volumeRun: true, volumeTmp: true, volumeTLS: true, volumeMonitoring: true,
+	volumeData: true, volumeBin: true, volumeRun: true, volumeTmp: true, volumeTLS: true, volumeMonitoring: true, volumeStore: true,
 }
 
 // ownPaths are those that containers of the controller mount or keep free.
-var ownPaths = []string{"/data", "/moco", RunDir, "/etc/moco", TmpDir}
+var ownPaths = []string{"/data", "/moco", RunDir, "/etc/moco", TmpDir, StoreDir}
 
 var ownVariables = map[string]bool{
 	"CLUSTER_NAME": true, "POD_NAME": true, "POD_NAMESPACE": true, "POD_UID": true, "POD_IP": true,

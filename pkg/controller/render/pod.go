@@ -33,6 +33,9 @@ type PodInput struct {
 	Claim string
 	// AgentImage and ExporterImage are those the controller was started with.
 	AgentImage, ExporterImage string
+	// Store is the claim of a volume from which the instance is restored, "" for none. It is mounted read-only in the agent's
+	// container. The hash does not depend on it: the Pod is not to be replaced when the restore is over.
+	Store string
 	// Epoch of the record the Pod is created under, for its annotation; 0 leaves that out. The hash does not depend on it.
 	Epoch int64
 }
@@ -53,6 +56,9 @@ func Pod(cluster *v1beta1.MySQLCluster, in PodInput) (*corev1.Pod, error) {
 		TypeMeta:   typeMeta(corev1.SchemeGroupVersion, "Pod"),
 		ObjectMeta: owned(cluster, PodName(cluster, in.Ordinal)),
 		Spec:       template.Spec,
+	}
+	if in.Store != "" {
+		mountStore(&pod.Spec, in.Store)
 	}
 	pod.Labels = template.Labels
 	pod.Annotations = with(template.Annotations, map[string]string{v1beta1.AnnotationTemplateHash: hash})

@@ -7,7 +7,7 @@
 # summary at the end counts every test and every check, and the script fails if
 # any failed or if none ran.
 #
-#   hack/test.sh all | STAGE...      stages: checks unit mysqld cluster e2e generated bench bench-failover
+#   hack/test.sh all | STAGE...      stages: checks unit store azure mysqld cluster e2e generated bench bench-failover bench-backup
 #
 #   RUN=regexp        only the tests whose name matches
 #   KEEP_CLUSTER=1    leave the local cluster running afterwards
@@ -16,7 +16,7 @@ cd "$(dirname "$0")/.." || exit 1
 . hack/environment.sh
 
 readonly results=$PWD/_output/test
-readonly all=(checks unit cluster mysqld e2e generated)
+readonly all=(checks unit store cluster mysqld e2e generated)
 readonly module=github.com/moco-mysql/moco
 
 passed_checks=0 failed_checks=0
@@ -72,6 +72,12 @@ stage_checks() {
 # shellcheck disable=SC2046
 stage_unit() { gotest unit . -timeout=10m $(packages pure); }
 
+# Stores against the servers of their providers, which are Go modules.
+stage_store() { gotest store test/store -timeout=15m ./s3 ./gcs; }
+
+# Azure's stand-in is a program of Node.js, so this stage needs npm and is not among all.
+stage_azure() { gotest azure test/store -timeout=15m ./azure; }
+
 stage_cluster() { gotest cluster test/cluster -timeout=10m ./...; }
 
 # One package at a time: a mysqld takes half a gigabyte and, here, most of a core.
@@ -93,14 +99,22 @@ stage_generated() {
 
 stage_bench() {
   cluster_up || return
-  FORMAT=standard-verbose gotest bench . -timeout=60m -p=1 -v -skip '^TestFailover' ./test/bench/...
+  FORMAT=standard-verbose gotest bench . -timeout=60m -p=1 -v -skip '^TestFailover' ./test/bench
 }
 
 # Hours with the numbers of times that are published; MOCO_BENCH_N and
 # MOCO_BENCH_SLOW_N set others. The tables are in _output/bench.
 stage_bench-failover() {
   cluster_up || return
-  RUN=${RUN:-^TestFailover} FORMAT=standard-verbose gotest bench . -timeout=8h -p=1 -v ./test/bench/...
+  RUN=${RUN:-^TestFailover} FORMAT=standard-verbose gotest bench . -timeout=8h -p=1 -v ./test/bench
+}
+
+# Plain mysqlds and an S3 server, without Kubernetes. The tables are in _output/bench.
+stage_bench-backup() {
+  local server
+  check "MySQL is unpacked in a root file system" hack/mysql-rootfs.sh
+  server=$(tool versitygw github.com/versity/versitygw/cmd/versitygw test/cluster/tools/versitygw)
+  MOCO_BENCH_S3_SERVER=$server FORMAT=standard-verbose gotest bench . -timeout=8h -p=1 -v ./test/bench/backup
 }
 
 # The end-to-end tests find the cluster by KUBECONFIG and its kubectl on PATH.
@@ -158,12 +172,12 @@ summarise() {
 
 stages=("$@")
 [ "${1:-}" != all ] || stages=("${all[@]}")
-[ ${#stages[@]} -gt 0 ] || die "which stages? all, or some of ${all[*]} bench bench-failover"
+[ ${#stages[@]} -gt 0 ] || die "which stages? all, or some of ${all[*]} azure bench bench-failover bench-backup"
 for s in "${stages[@]}"; do
   declare -F "stage_$s" > /dev/null || die "there is no stage $s"
 done
 case " ${stages[*]} " in
-*" mysqld "* | *" e2e "* | *" bench "* | *" bench-failover "*) preflight || exit 1 ;;
+*" mysqld "* | *" e2e "* | *" bench "* | *" bench-failover "* | *" bench-backup "*) preflight || exit 1 ;;
 esac
 rm -rf "$results"
 mkdir -p "$results"

@@ -42,5 +42,7 @@ tool informer-gen --go-header-file "$boilerplate" --versioned-clientset-package 
 echo "CRD" >&2
 tool controller-gen crd paths=./pkg/apis/... output:crd:dir="$out/pkg/generated/crd"
 mkdir -p "$out/manifests"
-mv "$out/pkg/generated/crd/moco.dev_mysqlclusters.yaml" "$out/manifests/10-crd-mysqlclusters.yaml"
+for crd in "$out"/pkg/generated/crd/moco.dev_*.yaml; do
+  mv "$crd" "$out/manifests/10-crd-$(basename "$crd" | sed 's/^moco.dev_//')"
+done
 rmdir "$out/pkg/generated/crd"

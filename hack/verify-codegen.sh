@@ -16,7 +16,9 @@ git ls-files -z --cached --others --exclude-standard -- go.mod go.sum hack pkg m
 status=0
 diff --recursive --unified pkg/generated "$copy/moco/pkg/generated" || status=1
 diff --recursive --unified pkg/apis "$copy/moco/pkg/apis" || status=1
-diff --unified manifests/10-crd-mysqlclusters.yaml "$copy/moco/manifests/10-crd-mysqlclusters.yaml" || status=1
+for crd in "$copy"/moco/manifests/10-crd-*.yaml; do
+  diff --unified "manifests/$(basename "$crd")" "$crd" || status=1
+done
 if [ $status != 0 ]; then
   echo "generated files are out of date: run make generate" >&2
 fi

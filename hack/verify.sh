@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.." || exit 1
 . hack/environment.sh
 
 # The modules of this repository that hold Go code of its own.
-readonly modules=(. test/cluster)
+readonly modules=(. test/cluster test/store)
 # kubectl apply keeps a copy of the object in an annotation, which may have 256 KiB.
 readonly crd_limit=$((256 * 1024))
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // the image holds no time zones, which schedules name
 
 	"github.com/spf13/cobra"
 	"k8s.io/klog/v2"

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/informers"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
@@ -24,8 +25,12 @@ import (
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 
+	"github.com/moco-mysql/moco/pkg/controller/backup"
 	"github.com/moco-mysql/moco/pkg/controller/cluster"
+	"github.com/moco-mysql/moco/pkg/controller/job"
 	"github.com/moco-mysql/moco/pkg/controller/render"
+	"github.com/moco-mysql/moco/pkg/controller/restore"
+	"github.com/moco-mysql/moco/pkg/controller/schedule"
 	"github.com/moco-mysql/moco/pkg/generated/clientset/versioned"
 	mocoscheme "github.com/moco-mysql/moco/pkg/generated/clientset/versioned/scheme"
 	mocoinformers "github.com/moco-mysql/moco/pkg/generated/informers/externalversions"
@@ -148,9 +153,16 @@ func control(ctx context.Context, o *options, config *rest.Config, shown *shown)
 	defer wg.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	all := informers.NewSharedInformerFactory(client, 0)
+	nodes := all.Core().V1().Nodes()
+	if err := nodes.Informer().SetTransform(cluster.TrimNode); err != nil {
+		return fmt.Errorf("trimming nodes: %w", err)
+	}
+	all.Start(ctx.Done())
+	defer all.Shutdown()
 	for _, namespace := range o.watched() {
 		wg.Go(func() {
-			if err := controlNamespace(ctx, o, namespace, clients, shown); err != nil {
+			if err := controlNamespace(ctx, o, namespace, nodes, clients, shown); err != nil {
 				cancel(err)
 			}
 		})
@@ -170,26 +182,103 @@ func (o *options) watched() []string {
 	return o.namespaces
 }
 
-// controlNamespace runs the controllers of one scope.
-func controlNamespace(ctx context.Context, o *options, namespace string, clients cluster.Clients, shown *shown) error {
-	objects := informers.NewSharedInformerFactoryWithOptions(clients.Kubernetes, 0, informers.WithNamespace(namespace),
-		informers.WithTweakListOptions(func(l *metav1.ListOptions) { l.LabelSelector = render.ManagedSelector() }))
-	clusters := mocoinformers.NewSharedInformerFactoryWithOptions(clients.Moco, 0, mocoinformers.WithNamespace(namespace))
-	controller, err := cluster.New(ctx, cluster.Config{
-		Namespace: o.namespace, AgentImage: o.agentImage, ExporterImage: o.exporterImage, ClusterDomain: o.clusterDomain,
-		Workers: o.workers, Now: time.Now, Decisions: shown.decisions,
-	}, clusters.Moco().V1beta1().MySQLClusters(), objects, clients)
+// factories are the informers of one scope.
+type factories struct {
+	// objects are those of clusters, jobs those of backups.
+	objects, jobs informers.SharedInformerFactory
+	moco          mocoinformers.SharedInformerFactory
+	// nodes are those of all scopes.
+	nodes coreinformers.NodeInformer
+}
+
+func newFactories(clients cluster.Clients, namespace string, nodes coreinformers.NodeInformer) *factories {
+	selected := func(selector string) informers.SharedInformerFactory {
+		return informers.NewSharedInformerFactoryWithOptions(clients.Kubernetes, 0, informers.WithNamespace(namespace),
+			informers.WithTweakListOptions(func(l *metav1.ListOptions) { l.LabelSelector = selector }))
+	}
+	return &factories{
+		objects: selected(render.ManagedSelector()), jobs: selected(job.Selector()), nodes: nodes,
+		moco: mocoinformers.NewSharedInformerFactoryWithOptions(clients.Moco, 0, mocoinformers.WithNamespace(namespace)),
+	}
+}
+
+func (f *factories) start(stop <-chan struct{}) {
+	f.objects.Start(stop)
+	f.jobs.Start(stop)
+	f.moco.Start(stop)
+}
+
+func (f *factories) shutdown() {
+	f.objects.Shutdown()
+	f.jobs.Shutdown()
+	f.moco.Shutdown()
+}
+
+// controlNamespace runs the controllers of one scope. One that ends with an error ends the others.
+func controlNamespace(ctx context.Context, o *options, namespace string, nodes coreinformers.NodeInformer, clients cluster.Clients, shown *shown) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	from := newFactories(clients, namespace, nodes)
+	runs, collectors, err := newControllers(ctx, o, from, clients, shown)
 	if err != nil {
 		return err
 	}
 	scoped := prometheus.WrapRegistererWith(prometheus.Labels{"scope": namespace}, shown.registry)
-	if err := scoped.Register(controller); err != nil {
-		return fmt.Errorf("registering the metrics of the clusters: %w", err)
+	for _, collector := range collectors {
+		if err := scoped.Register(collector); err != nil {
+			return fmt.Errorf("registering the metrics of the controllers: %w", err)
+		}
+		defer scoped.Unregister(collector)
 	}
-	defer scoped.Unregister(controller)
-	objects.Start(ctx.Done())
-	clusters.Start(ctx.Done())
-	defer objects.Shutdown()
-	defer clusters.Shutdown()
-	return controller.Run(ctx)
+	from.start(ctx.Done())
+	defer from.shutdown()
+	defer cancel(nil) // before the informers are waited for
+	var wg sync.WaitGroup
+	for _, run := range runs {
+		wg.Go(func() {
+			if err := run(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// Workers of the controllers that nothing waits for in a hurry.
+const (
+	backupWorkers   = 4
+	scheduleWorkers = 2
+	restoreWorkers  = 2
+)
+
+// newControllers makes the controllers of one scope: what runs them, and what of them shows metrics.
+func newControllers(ctx context.Context, o *options, from *factories, clients cluster.Clients, shown *shown) ([]func(context.Context) error, []prometheus.Collector, error) {
+	kinds := from.moco.Moco().V1beta1()
+	clusters, err := cluster.New(ctx, cluster.Config{
+		Namespace: o.namespace, AgentImage: o.agentImage, ExporterImage: o.exporterImage, ClusterDomain: o.clusterDomain,
+		Workers: o.workers, Now: time.Now, Nodes: from.nodes, Backups: kinds.MySQLBackups().Lister(), Decisions: shown.decisions,
+	}, kinds.MySQLClusters(), from.objects, clients)
+	if err != nil {
+		return nil, nil, err
+	}
+	backups, err := backup.New(ctx, backup.Config{AgentImage: o.agentImage, Workers: backupWorkers, Now: time.Now},
+		backup.Informers{Moco: kinds, Objects: from.objects, Jobs: from.jobs}, backup.Clients(clients))
+	if err != nil {
+		return nil, nil, err
+	}
+	schedules, err := schedule.New(ctx, schedule.Config{AgentImage: o.agentImage, Workers: scheduleWorkers, Now: time.Now},
+		schedule.Informers{Moco: kinds, Objects: from.objects, Jobs: from.jobs}, schedule.Clients(clients))
+	if err != nil {
+		return nil, nil, err
+	}
+	restores, err := restore.New(ctx, restore.Config{AgentImage: o.agentImage, Workers: restoreWorkers, Now: time.Now},
+		restore.Informers{Moco: kinds, Objects: from.objects, Jobs: from.jobs}, restore.Clients(clients))
+	if err != nil {
+		return nil, nil, err
+	}
+	return []func(context.Context) error{clusters.Run, backups.Run, schedules.Run, restores.Run}, []prometheus.Collector{clusters, schedules}, nil
 }

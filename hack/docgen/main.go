@@ -22,11 +22,7 @@ func main() {
 
 // run generates everything below docs from the checkout.
 func run(docs, checkout string) error {
-	crd, err := os.ReadFile(filepath.Join(checkout, "manifests/10-crd-mysqlclusters.yaml"))
-	if err != nil {
-		return fmt.Errorf("reading the CRD: %w", err)
-	}
-	reference, err := apiReference(crd)
+	reference, err := apiPage(checkout)
 	if err != nil {
 		return err
 	}
@@ -52,6 +48,40 @@ func run(docs, checkout string) error {
 			"defaults": forcedOptions(sectionDefaults), "derived": derived, "refused": refused,
 		},
 	})
+}
+
+// mainCRD comes first on the page; the paths of its fields stand there without its name.
+const mainCRD = "10-crd-mysqlclusters.yaml"
+
+// apiPage makes the reference of all kinds.
+func apiPage(checkout string) (string, error) {
+	others, err := filepath.Glob(filepath.Join(checkout, "manifests/10-crd-*.yaml"))
+	if err != nil {
+		return "", fmt.Errorf("looking for CRDs: %w", err)
+	}
+	page := apiMark
+	for _, path := range append([]string{filepath.Join(checkout, "manifests", mainCRD)}, others...) {
+		prefix := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), "10-crd-"), "s.yaml") + "."
+		if filepath.Base(path) == mainCRD {
+			if page != apiMark {
+				continue // it was the first
+			}
+			prefix = ""
+		}
+		crd, err := os.ReadFile(path)
+		if err != nil {
+			return "", fmt.Errorf("reading the CRD: %w", err)
+		}
+		part, err := apiReference(crd, prefix)
+		if err != nil {
+			return "", err
+		}
+		if prefix != "" {
+			page += "\n"
+		}
+		page += part
+	}
+	return page, nil
 }
 
 // insertAll puts generated blocks into pages.

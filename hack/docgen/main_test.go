@@ -57,7 +57,7 @@ spec:
                 - {rule: "true", message: size must fit}
           status: {description: What was found., properties: {}}
 `
-	got, err := apiReference([]byte(crd))
+	got, err := apiReference([]byte(crd), "")
 	if err != nil {
 		t.Fatal(err)
 	}

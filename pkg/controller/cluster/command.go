@@ -23,6 +23,8 @@ var deadlines = map[topology.ActionKind]time.Duration{
 	topology.LockOut: 10 * time.Second, // dump threads are seen gone for three seconds
 	topology.Return:  20 * time.Second, // reads and cuts a binary log
 	topology.Discard: 20 * time.Second, // moves binary logs away first
+	topology.Purge:   20 * time.Second, // deletes files
+	topology.Restore: 10 * time.Second, // looks at the source first
 }
 
 // envelope makes the envelope of a command; the state counter is the sender's.
@@ -45,6 +47,9 @@ func (c *Controller) command(w *world, a topology.Action) (api.CommandName, api.
 		return api.CommandPromise, &api.PromiseRequest{Record: *a.Record}, nil
 	case topology.Initialise:
 		return api.CommandInitialise, initialiseRequest(w, a), nil
+	case topology.Restore:
+		request, err := restoreRequest(w, a)
+		return api.CommandRestore, request, err
 	case topology.Start:
 		return api.CommandStart, &api.StartRequest{}, nil
 	case topology.Lead:
@@ -67,6 +72,8 @@ func (c *Controller) command(w *world, a topology.Action) (api.CommandName, api.
 		return api.CommandAwait, &api.AwaitRequest{Record: *a.Record, GTID: agent.MarkerGTID(a.Record, a.Attempt)}, nil
 	case topology.Discard:
 		return api.CommandDiscard, &api.DiscardRequest{Record: *a.Record, Executed: a.Executed}, nil
+	case topology.Purge:
+		return api.CommandPurge, &api.PurgeRequest{GTIDs: a.Purgeable}, nil
 	case topology.Clone, topology.Follow, topology.Admit:
 		return c.peerCommand(w, a)
 	case topology.WriteRecord:

@@ -28,6 +28,7 @@ func TestWhatAnActionTellsAnAgent(t *testing.T) {
 		"return":   {topology.Action{Kind: topology.Return, Record: record, Executed: "a:1"}, "return", &api.ReturnRequest{Record: *record, Executed: "a:1"}, 20000},
 		"await":    {topology.Action{Kind: topology.Await, Record: record, Attempt: 7}, "await", &api.AwaitRequest{Record: *record, GTID: testClusterUUID + ":moco_e4:7"}, 5000},
 		"discard":  {topology.Action{Kind: topology.Discard, Record: record, Executed: "a:1"}, "discard", &api.DiscardRequest{Record: *record, Executed: "a:1"}, 20000},
+		"purge":    {topology.Action{Kind: topology.Purge, Record: record, Purgeable: "a:1"}, "purge", &api.PurgeRequest{GTIDs: "a:1"}, 20000},
 		"promise":  {topology.Action{Kind: topology.Promise, Record: record}, "promise", &api.PromiseRequest{Record: *record}, 3000},
 	}
 	for name, c := range cases {

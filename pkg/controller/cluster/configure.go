@@ -70,7 +70,15 @@ func (c *Controller) configureOne(ctx context.Context, w *world, pod *corev1.Pod
 		return false, err
 	}
 	text := renderOptions(w.cluster, ordinal, version, w.settings.options)
-	hash := configHash(digest(text), digest(w.memory.credentials.fingerprint(), signed.ip, signed.pair.Certificate.NotAfter.UTC().Format("2006-01")))
+	if w.memory.archive == nil && status.ConfigHash != "" {
+		return false, nil // its archive would end only because a Secret could not be read just now
+	}
+	archive, err := w.memory.archive.fingerprint()
+	if err != nil {
+		return false, err
+	}
+	rest := digest(w.memory.credentials.fingerprint(), signed.ip, signed.pair.Certificate.NotAfter.UTC().Format("2006-01"), archive)
+	hash := configHash(digest(text), rest)
 	if status.ConfigHash == hash {
 		return false, nil
 	}
@@ -81,7 +89,7 @@ func (c *Controller) configureOne(ctx context.Context, w *world, pod *corev1.Pod
 	request := &api.ConfigureRequest{
 		Envelope: api.Envelope{Incarnation: status.Incarnation, DeadlineMillis: configureDeadline.Milliseconds()},
 		MyCnf:    text, CA: string(w.memory.credentials.bundlePEM), Certificate: string(signed.pair.CertPEM), Key: string(signed.pair.KeyPEM),
-		Accounts: w.memory.credentials.accounts, Application: w.memory.credentials.application, Hash: hash,
+		Accounts: w.memory.credentials.accounts, Application: w.memory.credentials.application, Archive: w.memory.archive.handed(), Hash: hash,
 	}
 	request.Epoch, request.Claim = status.PromisedEpoch, status.PromisedClaim
 	if _, err := client.Command(ctx, api.CommandConfigure, request); err != nil {

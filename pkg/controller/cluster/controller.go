@@ -19,6 +19,7 @@ import (
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
+	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	discoverylisters "k8s.io/client-go/listers/discovery/v1"
@@ -58,6 +59,10 @@ type Config struct {
 	Workers int
 	// Now is the clock.
 	Now func() time.Time
+	// Nodes is where nodes are looked up, for all scopes the same, trimmed by TrimNode; nil: nothing is done when one is gone.
+	Nodes coreinformers.NodeInformer
+	// Backups is where it is looked up whether a backup closes a gap of an archive; nil: a gap is shown as long as it is there.
+	Backups mocolisters.MySQLBackupLister
 	// Decisions is where decisions are kept for people; nil for nowhere.
 	Decisions *Decisions
 }
@@ -102,7 +107,9 @@ type Controller struct {
 	configMaps corelisters.ConfigMapLister
 	budgets    policylisters.PodDisruptionBudgetLister
 	slices     discoverylisters.EndpointSliceLister
-	synced     []cache.InformerSynced
+	// nodes is nil when nodes are not looked at.
+	nodes  corelisters.NodeLister
+	synced []cache.InformerSynced
 
 	queue    workqueue.TypedRateLimitingInterface[cache.ObjectName]
 	memories memories
@@ -148,6 +155,12 @@ func New(ctx context.Context, config Config, clusters mocoinformers.MySQLCluster
 	for kind, informer := range owned {
 		if err := c.watch(ctx, informer, enqueueCluster); err != nil {
 			return nil, fmt.Errorf("watching %s: %w", kind, err)
+		}
+	}
+	if config.Nodes != nil {
+		c.nodes = config.Nodes.Lister()
+		if err := c.watchNodes(config.Nodes.Informer()); err != nil {
+			return nil, fmt.Errorf("watching Nodes: %w", err)
 		}
 	}
 	return c, nil
@@ -310,11 +323,18 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 	c.listen(ctx, w)
 	c.observe(w)
 	settleErr := c.settle(ctx, w)
+	archiveErr, restoreErr := c.loadArchive(ctx, w), c.loadRestore(ctx, w)
 	c.observe(w)
+	c.judgeRestore(w)
 	configured, configureErr := c.configure(ctx, w)
+	replaceErr := c.seekReplacements(ctx, w)
 	plan, did, executeErr := c.act(ctx, w, configured)
 	primaryErr := c.syncPrimary(ctx, w)
 	c.concludeTransition(w)
+	var purgeErr error
+	if !did.acted && len(configured) == 0 {
+		purgeErr = c.purge(ctx, w)
+	}
 	out := outcome{decision: plan.Decision}
 	if c.objectsDue(w, plan) {
 		out.pendingPods, out.objects = c.syncChildren(ctx, w)
@@ -327,7 +347,7 @@ func (c *Controller) syncCluster(ctx context.Context, cluster *v1beta1.MySQLClus
 	if c.publishDue(w, plan) {
 		publishErr = c.publish(ctx, w, out)
 	}
-	err = errors.Join(settleErr, configureErr, executeErr, out.objects, publishErr)
+	err = errors.Join(settleErr, archiveErr, restoreErr, configureErr, replaceErr, purgeErr, executeErr, out.objects, publishErr)
 	return w.lookAgain(plan, len(configured) > 0 || did.acted || w.urgent(plan)), err
 }
 
@@ -340,7 +360,7 @@ func (c *Controller) act(ctx context.Context, w *world, configured map[string]bo
 	for range maxRounds {
 		c.noteRequest(w, c.inquiry(w).ended())
 		want := desired(w)
-		plan = topology.Decide(want, w.seen)
+		plan = w.decide(want)
 		c.noteRequest(w, c.inquiry(w).planned(plan))
 		w.memory.history.planned(&w.seen, plan, c.now())
 		c.fleet.attend(name, plan.Decision.Rule != topology.RuleSteady)
@@ -424,7 +444,7 @@ func (c *Controller) objectsDue(w *world, plan topology.Plan) bool {
 
 // publishDue reports whether the status is to be written now.
 func (c *Controller) publishDue(w *world, plan topology.Plan) bool {
-	news := (w.memory.request != nil && !reflect.DeepEqual(w.memory.request, w.cluster.Status.LastRequest)) ||
+	news := w.requestNews() ||
 		(w.memory.history.last != nil && !reflect.DeepEqual(w.memory.history.last, w.cluster.Status.LastTransition))
 	return !w.urgent(plan) || news || c.now().Sub(w.memory.publishedAt) >= publishInterval
 }

@@ -42,7 +42,7 @@ func newFixture(t *testing.T, cluster *v1beta1.MySQLCluster, existing ...*corev1
 	clusters := mocoinformers.NewSharedInformerFactory(f.moco, 0).Moco().V1beta1().MySQLClusters()
 	config := Config{
 		Namespace: "moco-system", AgentImage: "agent:1", ExporterImage: "exporter:1", ClusterDomain: "cluster.local", Workers: 1,
-		Now: func() time.Time { return f.clock },
+		Now: func() time.Time { return f.clock }, Nodes: f.objects.Core().V1().Nodes(),
 	}
 	c, err := New(t.Context(), config, clusters, f.objects, Clients{Kubernetes: f.kubernetes, Moco: f.moco, Events: record.NewFakeRecorder(100)})
 	if err != nil {
@@ -133,30 +133,31 @@ func TestASecondSyncWritesNothing(t *testing.T) {
 	}
 }
 
-// fill puts what the API holds into the caches.
+// fill makes the caches what the API holds.
 func fill(t *testing.T, f *fixture) {
 	t.Helper()
 	ctx, options := context.Background(), metav1.ListOptions{}
-	add := func(indexer cache.Indexer, object any) {
-		if err := indexer.Add(object); err != nil {
-			t.Fatal(err)
-		}
-	}
 	pods, _ := f.kubernetes.CoreV1().Pods("shop").List(ctx, options)
-	for n := range pods.Items {
-		add(f.objects.Core().V1().Pods().Informer().GetIndexer(), &pods.Items[n])
-	}
+	replace(t, f.objects.Core().V1().Pods().Informer(), pods.Items)
 	claims, _ := f.kubernetes.CoreV1().PersistentVolumeClaims("shop").List(ctx, options)
-	for n := range claims.Items {
-		add(f.objects.Core().V1().PersistentVolumeClaims().Informer().GetIndexer(), &claims.Items[n])
-	}
+	replace(t, f.objects.Core().V1().PersistentVolumeClaims().Informer(), claims.Items)
 	services, _ := f.kubernetes.CoreV1().Services("shop").List(ctx, options)
-	for n := range services.Items {
-		add(f.objects.Core().V1().Services().Informer().GetIndexer(), &services.Items[n])
-	}
+	replace(t, f.objects.Core().V1().Services().Informer(), services.Items)
 	slices, _ := f.kubernetes.DiscoveryV1().EndpointSlices("shop").List(ctx, options)
-	for n := range slices.Items {
-		add(f.objects.Discovery().V1().EndpointSlices().Informer().GetIndexer(), &slices.Items[n])
+	replace(t, f.objects.Discovery().V1().EndpointSlices().Informer(), slices.Items)
+	nodes, _ := f.kubernetes.CoreV1().Nodes().List(ctx, options)
+	replace(t, f.objects.Core().V1().Nodes().Informer(), nodes.Items)
+}
+
+// replace makes a cache hold these objects and no others.
+func replace[T any](t *testing.T, informer cache.SharedIndexInformer, items []T) {
+	t.Helper()
+	var all []any
+	for n := range items {
+		all = append(all, &items[n])
+	}
+	if err := informer.GetIndexer().Replace(all, ""); err != nil {
+		t.Fatal(err)
 	}
 }
 

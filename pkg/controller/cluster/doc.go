@@ -3,9 +3,10 @@
 
 // Package cluster is the controller of MySQLClusters. One sync reads in this order:
 //
-//	key → gather (caches) → credentials → listen (agents) → settle (options) → configure (agents)
+//	key → gather (caches) → credentials → listen (agents) → settle (options) → Secrets of the archive, source of a
+//	    restore → configure (agents)
 //	    → topology.Decide (pure) → execute (agents, record); again while the record moves on
-//	    → the primary Service → children (other Kubernetes objects) → publish (status)
+//	    → the primary Service → purge (agents, if nothing else was told them) → children (other Kubernetes objects) → publish (status)
 //
 // It decides nothing about replication itself: that is pkg/topology. It renders nothing: that is pkg/controller/render.
 // It is called by cmd/moco-controller, on the leader only; the record's compare-and-set and the agents' promises, not

@@ -249,7 +249,8 @@ func (f *fleet) close() {
 	f.wg.Wait()
 }
 
-// withoutUptime copies a status without what changes although nothing happens.
+// withoutUptime copies a status without what changes although nothing happens, or what nobody waits for: how far the archive
+// is, and what could be purged.
 func withoutUptime(s *api.Status) *api.Status {
 	c := *s
 	if c.Server != nil {
@@ -257,6 +258,10 @@ func withoutUptime(s *api.Status) *api.Status {
 		server.UptimeSeconds = 0
 		c.Server = &server
 	}
+	if c.Archive != nil {
+		c.Archive = &api.Archive{Gap: c.Archive.Gap, GapAt: c.Archive.GapAt, Error: c.Archive.Error}
+	}
+	c.BinlogGTIDs = ""
 	return &c
 }
 

@@ -33,6 +33,9 @@ func TestWhichNewsOfAnAgentMayWait(t *testing.T) {
 		"nothing but the uptime":         {change: func(s *api.Status) { s.Server.UptimeSeconds++ }},
 		"a position":                     {change: func(s *api.Status) { s.Server.GTIDExecuted = "x" }, want: []time.Duration{positionDelay}},
 		"a position that is waited for":  {change: func(s *api.Status) { s.Server.GTIDExecuted = "x" }, eager: true, want: []time.Duration{0}},
+		"how far the archive is":         {change: func(s *api.Status) { s.Archive.GTIDs, s.Archive.LagMillis = "x", 1 }},
+		"what could be purged":           {change: func(s *api.Status) { s.BinlogGTIDs = "x" }},
+		"the archive fails":              {change: func(s *api.Status) { s.Archive.Error = "denied" }, want: []time.Duration{0}},
 		"the source has become quiet":    {change: func(s *api.Status) { s.Server.Channel.QuietMillis = 1250 }, want: []time.Duration{0}},
 		"the primary completes no write": {change: func(s *api.Status) { s.StalledMillis = 250 }, want: []time.Duration{0}},
 		"mysqld ended":                   {change: func(s *api.Status) { s.Mysqld, s.Server = api.MysqldDown, nil }, want: []time.Duration{0}},
@@ -46,7 +49,7 @@ func TestWhichNewsOfAnAgentMayWait(t *testing.T) {
 			l := &link{target: target{podUID: "uid", silence: 2 * time.Second}, eager: c.eager}
 			f.links["uid"] = l
 			status := func() *api.Status {
-				return &api.Status{PodUID: "uid", Mysqld: api.MysqldRunning, Server: &api.Server{Channel: &api.Channel{}}}
+				return &api.Status{PodUID: "uid", Mysqld: api.MysqldRunning, Server: &api.Server{Channel: &api.Channel{}}, Archive: &api.Archive{}}
 			}
 			f.heard(l, status())
 			got = nil

@@ -27,10 +27,17 @@ type world struct {
 	// pods and claims by ordinal; only those that are the cluster's own by UID.
 	pods   map[int32]*corev1.Pod
 	claims map[int32]*corev1.PersistentVolumeClaim
+	// retired are the volumes of an ordinal that were replaced, oldest first.
+	retired map[int32][]*corev1.PersistentVolumeClaim
+	// replacing are the instances that are to be replaced, by ordinal.
+	replacing map[int32]replacement
 	// settings is what the instances are to be configured with.
 	settings settings
 	// reading: every volume has to be read before anything is decided.
 	reading bool
+	// hold is what to do instead of deciding, or nil; refused is why the restore of the first data directory was refused.
+	hold    *topology.Plan
+	refused string
 	// seen is the same world in the words of pkg/topology.
 	seen topology.Observed
 }
@@ -49,7 +56,10 @@ func (w *world) ordinals() int32 {
 
 // gather reads the caches and makes sure that the agents of all Pods are listened to.
 func (c *Controller) gather(cluster *v1beta1.MySQLCluster) (*world, error) {
-	w := &world{cluster: cluster, memory: c.memories.of(cluster), pods: map[int32]*corev1.Pod{}, claims: map[int32]*corev1.PersistentVolumeClaim{}}
+	w := &world{
+		cluster: cluster, memory: c.memories.of(cluster), pods: map[int32]*corev1.Pod{}, claims: map[int32]*corev1.PersistentVolumeClaim{},
+		retired: map[int32][]*corev1.PersistentVolumeClaim{},
+	}
 	selector := render.PodSelector(cluster)
 	pods, err := c.pods.Pods(cluster.Namespace).List(selector)
 	if err != nil {
@@ -64,9 +74,9 @@ func (c *Controller) gather(cluster *v1beta1.MySQLCluster) (*world, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing PersistentVolumeClaims: %w", err)
 	}
-	for _, claim := range claims {
-		if ordinal, ok := render.OrdinalOf(claim); ok && claim.Name == render.ClaimName(cluster, ordinal) {
-			w.claims[ordinal] = claim
+	for ordinal, v := range sortVolumes(cluster, claims) {
+		if w.retired[ordinal] = v.retired; v.current != nil {
+			w.claims[ordinal] = v.current
 		}
 	}
 	return w, nil

@@ -161,6 +161,9 @@ func stateOf(w *world, i *topology.Instance) v1beta1.InstanceState {
 		if t != nil && t.Kind == api.TaskClone {
 			return v1beta1.StateCloning
 		}
+		if t != nil && t.Kind == api.TaskRestore {
+			return v1beta1.StateRestoring
+		}
 		return v1beta1.StateInitializing
 	case api.VolumeReady:
 	}

@@ -26,6 +26,8 @@ type memory struct {
 	ownClaim string
 	// record this process wrote last, because the cache may lag behind.
 	record *topology.Record
+	// rival is the last record that another process wrote.
+	rival rival
 	// credentials read from the cluster's Secrets, and when.
 	credentials *credentials
 	// trust is what this controller and the cluster's agents prove themselves with to each other.
@@ -53,6 +55,17 @@ type memory struct {
 	// request is the last request this process judged, and began the epoch from which it hands over.
 	request *v1beta1.RequestStatus
 	began   *v1beta1.OpenedEpoch
+	// replaceRequest is the last request to replace an instance that this process judged.
+	replaceRequest *v1beta1.RequestStatus
+	// archive is what the spec and its Secrets say of the archive; nil before it was read.
+	archive *archiveSettings
+	// archivedAt is when positions of the archive were last written to the status, archiveHeard when a primary last reported
+	// them.
+	archivedAt, archiveHeard time.Time
+	// purgedAt is when an instance was last told to delete binary logs, by Pod name.
+	purgedAt map[string]time.Time
+	// restore is what the first data directory is to come from; nil without a restore and after it.
+	restore *restoreSource
 	// acceptance is which acceptance of a loss was used up.
 	acceptance acceptance
 	// objects is how the last look at the Kubernetes objects ended, and when it was.

@@ -25,9 +25,14 @@ func (c *Controller) syncChildren(ctx context.Context, w *world) (pending []stri
 	if err != nil {
 		return nil, err
 	}
+	template = template && w.resolved() // what a Pod has to mount is not known before
 	failures := []error{c.syncServices(ctx, w), c.syncPublished(ctx, w), c.syncBudget(ctx, w)}
 	for ordinal := range w.ordinals() {
 		if !w.needed(ordinal) {
+			continue
+		}
+		if acted, err := c.replaceInstance(ctx, w, ordinal); acted || err != nil {
+			failures = append(failures, err)
 			continue
 		}
 		differs, err := c.syncInstance(ctx, w, ordinal, template)
@@ -103,7 +108,7 @@ func (s *settings) reject(reason, message string) {
 }
 
 func (c *Controller) podInput(w *world, ordinal int32) render.PodInput {
-	in := render.PodInput{Ordinal: ordinal, AgentImage: c.config.AgentImage, ExporterImage: c.config.ExporterImage}
+	in := render.PodInput{Ordinal: ordinal, Claim: w.claimName(ordinal), AgentImage: c.config.AgentImage, ExporterImage: c.config.ExporterImage, Store: w.restoreClaim(ordinal)}
 	if r := w.seen.Record; r != nil && r.LastOpened != nil {
 		in.Epoch = r.LastOpened.Epoch
 	}
@@ -112,7 +117,7 @@ func (c *Controller) podInput(w *world, ordinal int32) render.PodInput {
 
 // syncInstance keeps the volume and the Pod of one instance. Only an accepted template makes new Pods.
 func (c *Controller) syncInstance(ctx context.Context, w *world, ordinal int32, accepted bool) (differs bool, err error) {
-	desired := render.Claim(w.cluster, ordinal)
+	desired := render.ClaimNamed(w.cluster, ordinal, w.claimName(ordinal))
 	claim, err := c.children.EnsureClaim(ctx, w.cluster, desired, w.claims[ordinal])
 	if err != nil {
 		return false, fmt.Errorf("keeping the volume of %s: %w", render.PodName(w.cluster, ordinal), err)
@@ -130,6 +135,9 @@ func (c *Controller) syncInstance(ctx context.Context, w *world, ordinal int32, 
 	pod := w.pods[ordinal]
 	switch {
 	case pod == nil:
+		if err := c.children.CheckClaim(ctx, w.cluster, claim.Name); err != nil {
+			return false, fmt.Errorf("making %s: %w", rendered.Name, err)
+		}
 		_, err := c.children.CreatePod(ctx, w.cluster, rendered)
 		return false, err
 	case pod.DeletionTimestamp == nil && (pod.Status.Phase == corev1.PodFailed || pod.Status.Phase == corev1.PodSucceeded):

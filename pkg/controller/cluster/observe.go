@@ -30,6 +30,7 @@ func (c *Controller) observe(w *world) {
 		w.seen.Instances = append(w.seen.Instances, c.instance(w, ordinal))
 	}
 	now := c.now()
+	w.seen.RivalAtWork = w.memory.rival.atWork(w.seen.Record, w.memory.ownClaim, now)
 	w.memory.absences.note(&w.seen, now)
 	w.memory.floor.note(&w.seen)
 	w.seen.Floor = w.memory.floor.text
@@ -63,7 +64,7 @@ func (c *Controller) instance(w *world, ordinal int32) topology.Instance {
 		i.Cause, i.Silent = cmp.Or(trouble, i.Cause), silent
 		return i
 	}
-	i.Configured = w.settings.usable(i.Agent)
+	i.Configured = w.settings.usable(i.Agent) && w.mayBegin(ordinal)
 	i.Unanswered = w.memory.unansweredFor(i.Name, i.Agent, c.now())
 	return i
 }

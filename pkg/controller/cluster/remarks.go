@@ -19,7 +19,7 @@ import (
 var pauses = map[topology.ActionKind]time.Duration{
 	topology.Follow: 5 * time.Second, topology.Open: 2 * time.Second, topology.Apply: 2 * time.Second, topology.Close: 2 * time.Second,
 	topology.Stop: 2 * time.Second, topology.LockOut: 2 * time.Second, topology.Return: 2 * time.Second, topology.Await: 2 * time.Second,
-	topology.Discard: 2 * time.Second,
+	topology.Discard: 2 * time.Second, topology.Restore: 15 * time.Second,
 }
 
 // done is a command that was carried out.

@@ -6,6 +6,7 @@ package cluster
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -39,8 +40,11 @@ func desired(w *world) topology.Desired {
 		RemoveAbsent: time.Duration(cmp.Or(f.RemoveAbsentVoterSeconds, defaultAbsentSeconds)) * time.Second,
 		Manual:       f.Mode == v1beta1.FailoverManual,
 		Switchover:   asked(annotations[v1beta1.AnnotationSwitchover], w.lastRequest()),
+		Replace:      w.replaceList(),
 		Fenced:       listed(annotations[v1beta1.AnnotationFence]),
 		AcceptLoss:   w.memory.acceptance.names(annotations[v1beta1.AnnotationAcceptLoss], w.cluster.Status.LastTransition),
+		FromBackup:   fromBackup(w.cluster) != nil,
+		Archived:     archiveOf(w.cluster) != nil,
 	}
 }
 
@@ -77,9 +81,52 @@ func (a *acceptance) names(value string, last *v1beta1.Transition) []string {
 	return names
 }
 
-// lastRequest is the last request as this process knows it, which the cache may not have seen yet.
+// lastRequest is the last request for a switchover.
 func (w *world) lastRequest() *v1beta1.RequestStatus {
-	return cmp.Or(w.memory.request, w.cluster.Status.LastRequest)
+	return w.requestFor(v1beta1.AnnotationSwitchover)
+}
+
+// requestFor is the last request made with an annotation, as this process knows it; the cache may not have seen it yet.
+func (w *world) requestFor(annotation string) *v1beta1.RequestStatus {
+	own := map[string]*v1beta1.RequestStatus{v1beta1.AnnotationSwitchover: w.memory.request, v1beta1.AnnotationReplace: w.memory.replaceRequest}
+	return cmp.Or(own[annotation], published(&w.cluster.Status, annotation))
+}
+
+// published is what the status says of the last request made with an annotation, or nil.
+func published(status *v1beta1.MySQLClusterStatus, annotation string) *v1beta1.RequestStatus {
+	for n := range status.Requests {
+		if status.Requests[n].Annotation == annotation {
+			return &status.Requests[n]
+		}
+	}
+	if last := status.LastRequest; last != nil && last.Annotation == annotation {
+		return last
+	}
+	return nil
+}
+
+// requests are the last requests made with each annotation, and the newest of them.
+func (w *world) requests() (all []v1beta1.RequestStatus, last *v1beta1.RequestStatus) {
+	for _, annotation := range []string{v1beta1.AnnotationReplace, v1beta1.AnnotationSwitchover} {
+		request := w.requestFor(annotation)
+		if request == nil {
+			continue
+		}
+		if all = append(all, *request); last == nil || !request.At.Before(&last.At) {
+			last = request
+		}
+	}
+	return all, last
+}
+
+// requestNews reports whether a request moved on since the status was written.
+func (w *world) requestNews() bool {
+	for _, annotation := range []string{v1beta1.AnnotationReplace, v1beta1.AnnotationSwitchover} {
+		if request := w.requestFor(annotation); !reflect.DeepEqual(request, published(&w.cluster.Status, annotation)) {
+			return true
+		}
+	}
+	return false
 }
 
 // lastTransition is the last transition as this process knows it.
@@ -183,15 +230,17 @@ func (c *Controller) noteRequest(w *world, next *v1beta1.RequestStatus) {
 		return
 	}
 	w.memory.request, w.memory.began = next, nil
+	if r := w.seen.Record; r != nil && next.State == v1beta1.RequestRunning {
+		w.memory.began = r.LastOpened
+	}
+	c.announceRequest(w, next)
+}
+
+// announceRequest makes an event of the new state of a request.
+func (c *Controller) announceRequest(w *world, next *v1beta1.RequestStatus) {
 	kind := corev1.EventTypeNormal
-	switch next.State {
-	case v1beta1.RequestRunning:
-		if r := w.seen.Record; r != nil {
-			w.memory.began = r.LastOpened
-		}
-	case v1beta1.RequestRefused:
+	if next.State == v1beta1.RequestRefused {
 		kind = corev1.EventTypeWarning
-	case v1beta1.RequestSucceeded:
 	}
 	c.events.Event(w.cluster, kind, "Request"+string(next.State), bounded(fmt.Sprintf("%s: %s: %s", next.Annotation, next.Value, next.Message)))
 }

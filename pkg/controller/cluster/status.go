@@ -4,6 +4,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -62,10 +63,12 @@ func (c *Controller) nextStatus(w *world, out outcome) *v1beta1.MySQLClusterStat
 		decision.Since = old.Decision.Since
 	}
 	next.Decision = &decision
-	next.LastRequest, next.LastTransition = w.lastRequest(), w.lastTransition()
-	next.Instances = c.instanceStatuses(w)
+	next.Requests, next.LastRequest = w.requests()
+	next.LastTransition = w.lastTransition()
+	next.Instances, next.Archive = c.instanceStatuses(w), c.archiveStatus(w)
 	c.summarise(w, next)
 	c.conditions(w, next, out)
+	c.setArchiving(w, next)
 	next.Phase = phaseOf(w, next)
 	return next
 }
@@ -97,7 +100,7 @@ func (c *Controller) conditions(w *world, next *v1beta1.MySQLClusterStatus, out 
 	}
 	opened := w.seen.Record != nil && w.seen.Record.LastOpened != nil
 	if opened || !apimeta.IsStatusConditionTrue(next.Conditions, v1beta1.ConditionInitialized) {
-		set(v1beta1.ConditionInitialized, opened, pick(opened, "Opened", "NotOpened"), pick(opened, "the first epoch was opened", "no epoch was opened yet"))
+		set(v1beta1.ConditionInitialized, opened, pick(opened, "Opened", w.notOpenedReason()), pick(opened, "the first epoch was opened", cmp.Or(w.refused, "no epoch was opened yet")))
 	}
 	writable := primaryServes(next)
 	set(v1beta1.ConditionAvailable, writable, pick(writable, "PrimaryServes", c.availableReason(w)), pick(writable, next.Primary+" takes writes", out.decision.Reason+waiting(out.decision)))
@@ -253,7 +256,7 @@ func (c *Controller) announce(w *world, next *v1beta1.MySQLClusterStatus) {
 		if before != nil && before.Status == condition.Status && before.Reason == condition.Reason {
 			continue
 		}
-		if before == nil && condition.Status != metav1.ConditionTrue && condition.Type != v1beta1.ConditionValid {
+		if before == nil && condition.Status != metav1.ConditionTrue && condition.Type != v1beta1.ConditionValid && condition.Type != v1beta1.ConditionArchiving {
 			continue // a new cluster lacks everything; that is no news
 		}
 		kind := corev1.EventTypeNormal

@@ -25,6 +25,7 @@ import (
 	"github.com/moco-mysql/moco/pkg/agent"
 	"github.com/moco-mysql/moco/pkg/agent/api"
 	"github.com/moco-mysql/moco/pkg/apis/moco/v1beta1"
+	"github.com/moco-mysql/moco/pkg/backup/wire"
 	"github.com/moco-mysql/moco/pkg/controller/render"
 	"github.com/moco-mysql/moco/pkg/topology"
 )
@@ -49,6 +50,9 @@ type player struct {
 	hung chan struct{}
 	// took are the names of the commands that were carried out; guarded by ensemble.mu.
 	took []api.CommandName
+	// archive is what it was handed last, purged are the sets it was told to purge; guarded by ensemble.mu.
+	archive *wire.Archive
+	purged  []string
 }
 
 // newEnsemble makes three instances of which the first is the open primary of epoch 4.
@@ -144,6 +148,10 @@ type told struct {
 	Ack      api.Acknowledge  `json:"ack"`
 	AckCount int32            `json:"ackCount"`
 	Attempt  int64            `json:"attempt"`
+	Members  []string         `json:"members"`
+	Hash     string           `json:"hash"`
+	Archive  *wire.Archive    `json:"archive"`
+	GTIDs    string           `json:"gtids"`
 }
 
 func (p *player) serve(w http.ResponseWriter, r *http.Request) {
@@ -209,9 +217,15 @@ func (p *player) obey(name api.CommandName, request told) {
 				m.status.Server.GTIDExecuted = m.status.Server.Received
 			}
 		}
+	case api.CommandConfigure:
+		a.ConfigHash, p.archive = request.Hash, request.Archive
+	case api.CommandPurge:
+		p.purged = append(p.purged, request.GTIDs)
 	case api.CommandOpen:
 		s.OfflineMode = false
 		s.SuperReadOnly = s.Channel != nil
+	case api.CommandLockOut:
+		a.LockedOut = request.Members
 	default: // the others change nothing that a coordinator looks at
 	}
 }
@@ -371,8 +385,10 @@ func TestASwitchoverThatFailsItsChecksIsRefused(t *testing.T) {
 
 func TestAHangingInstanceHoldsNobodyUp(t *testing.T) {
 	e := newEnsemble(t)
-	release := make(chan struct{})
-	e.members[2].hung = release
+	hung := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hung) })
+	t.Cleanup(release) // before the server is closed, which waits for its requests
+	e.members[2].hung = hung
 	record := openedRecord(4, 0)
 	plan := topology.Plan{Actions: []topology.Action{
 		{Kind: topology.Promise, Instance: "db-mysql-1", Record: record}, {Kind: topology.Promise, Instance: "db-mysql-2", Record: record},
@@ -400,7 +416,7 @@ func TestAHangingInstanceHoldsNobodyUp(t *testing.T) {
 	if got := took(1) - before; got != 2 {
 		t.Errorf("the other instance was told %d times, want 2", got)
 	}
-	close(release)
+	release()
 	e.commands.Wait()
 	if got := took(2); got != 1 {
 		t.Errorf("the hanging instance was told %d times, want once: it was still busy", got)

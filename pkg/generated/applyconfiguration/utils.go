@@ -19,26 +19,62 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=moco.dev, Version=v1beta1
+	case v1beta1.SchemeGroupVersion.WithKind("Archive"):
+		return &mocov1beta1.ArchiveApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ArchiveStatus"):
+		return &mocov1beta1.ArchiveStatusApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("AzureStore"):
+		return &mocov1beta1.AzureStoreApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("BackupAttempt"):
+		return &mocov1beta1.BackupAttemptApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("BackupProgress"):
+		return &mocov1beta1.BackupProgressApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("BackupTemplate"):
+		return &mocov1beta1.BackupTemplateApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Bootstrap"):
 		return &mocov1beta1.BootstrapApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("ClusterBackup"):
+		return &mocov1beta1.ClusterBackupApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Configuration"):
 		return &mocov1beta1.ConfigurationApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Decision"):
 		return &mocov1beta1.DecisionApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Encryption"):
+		return &mocov1beta1.EncryptionApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Endpoints"):
 		return &mocov1beta1.EndpointsApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Failover"):
 		return &mocov1beta1.FailoverApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("GCSStore"):
+		return &mocov1beta1.GCSStoreApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("InstanceStatus"):
 		return &mocov1beta1.InstanceStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Member"):
 		return &mocov1beta1.MemberApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MySQLBackup"):
+		return &mocov1beta1.MySQLBackupApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MySQLBackupSchedule"):
+		return &mocov1beta1.MySQLBackupScheduleApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MySQLBackupScheduleSpec"):
+		return &mocov1beta1.MySQLBackupScheduleSpecApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MySQLBackupScheduleStatus"):
+		return &mocov1beta1.MySQLBackupScheduleStatusApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MySQLBackupSpec"):
+		return &mocov1beta1.MySQLBackupSpecApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MySQLBackupStatus"):
+		return &mocov1beta1.MySQLBackupStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MySQLCluster"):
 		return &mocov1beta1.MySQLClusterApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MySQLClusterSpec"):
 		return &mocov1beta1.MySQLClusterSpecApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("MySQLClusterStatus"):
 		return &mocov1beta1.MySQLClusterStatusApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MySQLRestore"):
+		return &mocov1beta1.MySQLRestoreApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MySQLRestoreSpec"):
+		return &mocov1beta1.MySQLRestoreSpecApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("MySQLRestoreStatus"):
+		return &mocov1beta1.MySQLRestoreStatusApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("OpenedEpoch"):
 		return &mocov1beta1.OpenedEpochApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Progress"):
@@ -49,16 +85,36 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &mocov1beta1.ReplicationRecordApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("RequestStatus"):
 		return &mocov1beta1.RequestStatusApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("RestorePoint"):
+		return &mocov1beta1.RestorePointApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("RestoreSource"):
+		return &mocov1beta1.RestoreSourceApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Retention"):
+		return &mocov1beta1.RetentionApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("S3Store"):
+		return &mocov1beta1.S3StoreApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("ServiceTemplate"):
 		return &mocov1beta1.ServiceTemplateApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Storage"):
 		return &mocov1beta1.StorageApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Store"):
+		return &mocov1beta1.StoreApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("StoredBackup"):
+		return &mocov1beta1.StoredBackupApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("Transition"):
 		return &mocov1beta1.TransitionApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("TransitionProof"):
 		return &mocov1beta1.TransitionProofApplyConfiguration{}
 	case v1beta1.SchemeGroupVersion.WithKind("TransitionStep"):
 		return &mocov1beta1.TransitionStepApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Verification"):
+		return &mocov1beta1.VerificationApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("Verify"):
+		return &mocov1beta1.VerifyApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("VolumeStore"):
+		return &mocov1beta1.VolumeStoreApplyConfiguration{}
+	case v1beta1.SchemeGroupVersion.WithKind("WorkVolume"):
+		return &mocov1beta1.WorkVolumeApplyConfiguration{}
 
 	}
 	return nil

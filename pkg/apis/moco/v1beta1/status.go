@@ -23,6 +23,10 @@ const (
 	ConditionUpdatePending = "UpdatePending"
 	// ConditionFailoverPossible: if the primary were lost now, another instance could take over without losing a write.
 	ConditionFailoverPossible = "FailoverPossible"
+	// ConditionArchiving: the binary log is archived, and the archive is not far behind; absent without spec.backup.archive.
+	// Reasons: Archiving; SecretMissing and SecretInvalid (nothing is archived until the Secret is mended), StoreFailed,
+	// Gap (a backup made after it closes it), Behind, NotReported. The database does not depend on it.
+	ConditionArchiving = "Archiving"
 )
 
 // ClusterPhase is one word for a person.
@@ -64,7 +68,7 @@ type MySQLClusterStatus struct {
 	// Selector of the instances' Pods, for the scale subresource.
 	// +optional
 	Selector string `json:"selector,omitempty"`
-	// Conditions: Initialized, Available, Healthy, Valid, Reconciled, UpdatePending, FailoverPossible.
+	// Conditions: Initialized, Available, Healthy, Valid, Reconciled, UpdatePending, FailoverPossible, and Archiving if there is an archive.
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
@@ -85,12 +89,21 @@ type MySQLClusterStatus struct {
 	// Decision is why the controller does, or does not do, something now.
 	// +optional
 	Decision *Decision `json:"decision,omitempty"`
+	// Archive is how far the archive of the binary log is; absent without one.
+	// +optional
+	Archive *ArchiveStatus `json:"archive,omitempty"`
 	// LastTransition is the last change of the primary, with the proof that nothing acknowledged was lost.
 	// +optional
 	LastTransition *Transition `json:"lastTransition,omitempty"`
 	// LastRequest is the last request made with an annotation, and how it ended.
 	// +optional
 	LastRequest *RequestStatus `json:"lastRequest,omitempty"`
+	// Requests is the last request made with each annotation, and how it ended: a value that stands here was tried.
+	// +listType=map
+	// +listMapKey=annotation
+	// +kubebuilder:validation:MaxItems=8
+	// +optional
+	Requests []RequestStatus `json:"requests,omitempty"`
 }
 
 // TransitionKind says why the primary changed.
@@ -234,7 +247,7 @@ const (
 )
 
 // InstanceState of an instance.
-// +kubebuilder:validation:Enum=Pending;Starting;WaitingForVolume;Initializing;WaitingForDonor;Cloning;Recovering;CatchingUp;Joining;Serving;Down;Unknown;Terminating;Unreadable
+// +kubebuilder:validation:Enum=Pending;Starting;WaitingForVolume;Initializing;Restoring;WaitingForDonor;Cloning;Recovering;CatchingUp;Joining;Serving;Down;Unknown;Terminating;Unreadable
 type InstanceState string
 
 // The states, in the order in which an instance meets them.
@@ -243,6 +256,7 @@ const (
 	StateStarting         InstanceState = "Starting"         // the Pod runs, its agent has not reported
 	StateWaitingForVolume InstanceState = "WaitingForVolume" // another Pod holds the volume
 	StateInitializing     InstanceState = "Initializing"     // the data directory is being made
+	StateRestoring        InstanceState = "Restoring"        // the data directory is being restored from a backup
 	StateWaitingForDonor  InstanceState = "WaitingForDonor"  // the donor serves another clone
 	StateCloning          InstanceState = "Cloning"          // the data is being copied from a donor
 	StateRecovering       InstanceState = "Recovering"       // mysqld is starting
@@ -272,7 +286,7 @@ type InstanceStatus struct {
 	// Reason for the state, when there is something to say.
 	// +optional
 	Reason string `json:"reason,omitempty"`
-	// Progress of a running initialisation or clone.
+	// Progress of a running initialisation, restore or clone.
 	// +optional
 	Progress *Progress `json:"progress,omitempty"`
 	// GTIDExecuted, shortened; written at most every 30 s.

@@ -138,10 +138,25 @@ type MySQLClusterSpec struct {
 	// +optional
 	Bootstrap *Bootstrap `json:"bootstrap,omitempty"`
 
+	// Backup is what is kept of the cluster outside of it, all the time. Backups themselves are made with MySQLBackup and
+	// MySQLBackupSchedule.
+	// +optional
+	Backup *ClusterBackup `json:"backup,omitempty"`
+
 	// Failover says when and whether another instance becomes the primary by itself.
 	// +kubebuilder:default={}
 	// +optional
 	Failover Failover `json:"failover,omitempty"`
+
+	// ReplaceAfterMinutes is how long an instance may wait for a volume that cannot be reached from any node, because the node
+	// it is tied to is gone, until it gets a new one, which is cloned: 0 to 1440, default 30; 0 means never. A node is gone
+	// when its Node object was deleted or has the taint node.kubernetes.io/out-of-service; the Pod of an instance there is
+	// given up at once then (unless this is 0). The primary is replaced by a failover first. The former volume is kept.
+	// +kubebuilder:default=30
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1440
+	// +optional
+	ReplaceAfterMinutes *int32 `json:"replaceAfterMinutes,omitempty"`
 
 	// StopBudgetSeconds is the termination grace period of the Pods: how long a primary that is told to stop may take to
 	// hand over first. 30 to 3600, default 120. A change takes effect on an instance when its Pod is next created.
@@ -193,7 +208,7 @@ type RetainPolicy string
 const (
 	// RetainKeep keeps volumes and account Secrets; applying the same cluster again adopts them.
 	RetainKeep RetainPolicy = "Keep"
-	// RetainDelete deletes volumes and account Secrets together with the cluster.
+	// RetainDelete deletes volumes and account Secrets together with the cluster, but for volumes that were retired.
 	RetainDelete RetainPolicy = "Delete"
 )
 
@@ -210,6 +225,7 @@ type Storage struct {
 	// +optional
 	StorageClassName *string `json:"storageClassName,omitempty"`
 	// Retain says what becomes of volumes and account Secrets when the cluster is deleted: Keep (default) or Delete.
+	// Volumes that were retired when an instance was replaced are kept with either.
 	// +kubebuilder:default=Keep
 	// +optional
 	Retain RetainPolicy `json:"retain,omitempty"`
@@ -234,6 +250,7 @@ type ServiceTemplate struct {
 
 // Bootstrap is what the first instance is initialised with.
 // +kubebuilder:validation:XValidation:rule="!has(self.user) || has(self.database)",message="spec.bootstrap.user needs spec.bootstrap.database: the user gets its privileges there"
+// +kubebuilder:validation:XValidation:rule="!has(self.fromBackup) || !has(self.initSQL)",message="spec.bootstrap.initSQL and spec.bootstrap.fromBackup exclude each other: what is restored is not changed"
 type Bootstrap struct {
 	// Database is created, utf8mb4. At most 64 characters: letters, digits, underscores and hyphens.
 	// +kubebuilder:validation:Pattern=`^[A-Za-z][-A-Za-z0-9_]{0,63}$`
@@ -249,4 +266,8 @@ type Bootstrap struct {
 	// +kubebuilder:validation:MaxLength=65536
 	// +optional
 	InitSQL string `json:"initSQL,omitempty"`
+	// FromBackup fills the first instance from a backup instead. Internal accounts and root get the passwords of this
+	// cluster's own Secrets; accounts of applications are restored as they were. Database and user are made if they are missing.
+	// +optional
+	FromBackup *RestoreSource `json:"fromBackup,omitempty"`
 }

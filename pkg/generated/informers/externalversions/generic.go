@@ -40,8 +40,14 @@ func (f *genericInformer) Lister() cache.GenericLister {
 func (f *sharedInformerFactory) ForResource(resource schema.GroupVersionResource) (GenericInformer, error) {
 	switch resource {
 	// Group=moco.dev, Version=v1beta1
+	case v1beta1.SchemeGroupVersion.WithResource("mysqlbackups"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Moco().V1beta1().MySQLBackups().Informer()}, nil
+	case v1beta1.SchemeGroupVersion.WithResource("mysqlbackupschedules"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Moco().V1beta1().MySQLBackupSchedules().Informer()}, nil
 	case v1beta1.SchemeGroupVersion.WithResource("mysqlclusters"):
 		return &genericInformer{resource: resource.GroupResource(), informer: f.Moco().V1beta1().MySQLClusters().Informer()}, nil
+	case v1beta1.SchemeGroupVersion.WithResource("mysqlrestores"):
+		return &genericInformer{resource: resource.GroupResource(), informer: f.Moco().V1beta1().MySQLRestores().Informer()}, nil
 
 	}
 

@@ -16,6 +16,9 @@ type BootstrapApplyConfiguration struct {
 	User *string `json:"user,omitempty"`
 	// InitSQL is run once in Database before the cluster becomes available; statements separated by semicolons. At most 64 KiB.
 	InitSQL *string `json:"initSQL,omitempty"`
+	// FromBackup fills the first instance from a backup instead. Internal accounts and root get the passwords of this
+	// cluster's own Secrets; accounts of applications are restored as they were. Database and user are made if they are missing.
+	FromBackup *RestoreSourceApplyConfiguration `json:"fromBackup,omitempty"`
 }
 
 // BootstrapApplyConfiguration constructs a declarative configuration of the Bootstrap type for use with
@@ -45,5 +48,13 @@ func (b *BootstrapApplyConfiguration) WithUser(value string) *BootstrapApplyConf
 // If called multiple times, the InitSQL field is set to the value of the last call.
 func (b *BootstrapApplyConfiguration) WithInitSQL(value string) *BootstrapApplyConfiguration {
 	b.InitSQL = &value
+	return b
+}
+
+// WithFromBackup sets the FromBackup field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the FromBackup field is set to the value of the last call.
+func (b *BootstrapApplyConfiguration) WithFromBackup(value *RestoreSourceApplyConfiguration) *BootstrapApplyConfiguration {
+	b.FromBackup = value
 	return b
 }

@@ -29,7 +29,7 @@ type InstanceStatusApplyConfiguration struct {
 	Since *v1.Time `json:"since,omitempty"`
 	// Reason for the state, when there is something to say.
 	Reason *string `json:"reason,omitempty"`
-	// Progress of a running initialisation or clone.
+	// Progress of a running initialisation, restore or clone.
 	Progress *ProgressApplyConfiguration `json:"progress,omitempty"`
 	// GTIDExecuted, shortened; written at most every 30 s.
 	GTIDExecuted *string `json:"gtidExecuted,omitempty"`

@@ -49,8 +49,16 @@ type MySQLClusterSpecApplyConfiguration struct {
 	ReplicaService *ServiceTemplateApplyConfiguration `json:"replicaService,omitempty"`
 	// Bootstrap is used once, when the first instance is initialised. It cannot be changed.
 	Bootstrap *BootstrapApplyConfiguration `json:"bootstrap,omitempty"`
+	// Backup is what is kept of the cluster outside of it, all the time. Backups themselves are made with MySQLBackup and
+	// MySQLBackupSchedule.
+	Backup *ClusterBackupApplyConfiguration `json:"backup,omitempty"`
 	// Failover says when and whether another instance becomes the primary by itself.
 	Failover *FailoverApplyConfiguration `json:"failover,omitempty"`
+	// ReplaceAfterMinutes is how long an instance may wait for a volume that cannot be reached from any node, because the node
+	// it is tied to is gone, until it gets a new one, which is cloned: 0 to 1440, default 30; 0 means never. A node is gone
+	// when its Node object was deleted or has the taint node.kubernetes.io/out-of-service; the Pod of an instance there is
+	// given up at once then (unless this is 0). The primary is replaced by a failover first. The former volume is kept.
+	ReplaceAfterMinutes *int32 `json:"replaceAfterMinutes,omitempty"`
 	// StopBudgetSeconds is the termination grace period of the Pods: how long a primary that is told to stop may take to
 	// hand over first. 30 to 3600, default 120. A change takes effect on an instance when its Pod is next created.
 	StopBudgetSeconds *int32 `json:"stopBudgetSeconds,omitempty"`
@@ -166,11 +174,27 @@ func (b *MySQLClusterSpecApplyConfiguration) WithBootstrap(value *BootstrapApply
 	return b
 }
 
+// WithBackup sets the Backup field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Backup field is set to the value of the last call.
+func (b *MySQLClusterSpecApplyConfiguration) WithBackup(value *ClusterBackupApplyConfiguration) *MySQLClusterSpecApplyConfiguration {
+	b.Backup = value
+	return b
+}
+
 // WithFailover sets the Failover field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Failover field is set to the value of the last call.
 func (b *MySQLClusterSpecApplyConfiguration) WithFailover(value *FailoverApplyConfiguration) *MySQLClusterSpecApplyConfiguration {
 	b.Failover = value
+	return b
+}
+
+// WithReplaceAfterMinutes sets the ReplaceAfterMinutes field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ReplaceAfterMinutes field is set to the value of the last call.
+func (b *MySQLClusterSpecApplyConfiguration) WithReplaceAfterMinutes(value int32) *MySQLClusterSpecApplyConfiguration {
+	b.ReplaceAfterMinutes = &value
 	return b
 }
 

@@ -29,7 +29,7 @@ type MySQLClusterStatusApplyConfiguration struct {
 	ReadyReplicas *int32 `json:"readyReplicas,omitempty"`
 	// Selector of the instances' Pods, for the scale subresource.
 	Selector *string `json:"selector,omitempty"`
-	// Conditions: Initialized, Available, Healthy, Valid, Reconciled, UpdatePending, FailoverPossible.
+	// Conditions: Initialized, Available, Healthy, Valid, Reconciled, UpdatePending, FailoverPossible, and Archiving if there is an archive.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// Endpoints to connect to.
 	Endpoints *EndpointsApplyConfiguration `json:"endpoints,omitempty"`
@@ -39,10 +39,14 @@ type MySQLClusterStatusApplyConfiguration struct {
 	Instances []InstanceStatusApplyConfiguration `json:"instances,omitempty"`
 	// Decision is why the controller does, or does not do, something now.
 	Decision *DecisionApplyConfiguration `json:"decision,omitempty"`
+	// Archive is how far the archive of the binary log is; absent without one.
+	Archive *ArchiveStatusApplyConfiguration `json:"archive,omitempty"`
 	// LastTransition is the last change of the primary, with the proof that nothing acknowledged was lost.
 	LastTransition *TransitionApplyConfiguration `json:"lastTransition,omitempty"`
 	// LastRequest is the last request made with an annotation, and how it ended.
 	LastRequest *RequestStatusApplyConfiguration `json:"lastRequest,omitempty"`
+	// Requests is the last request made with each annotation, and how it ended: a value that stands here was tried.
+	Requests []RequestStatusApplyConfiguration `json:"requests,omitempty"`
 }
 
 // MySQLClusterStatusApplyConfiguration constructs a declarative configuration of the MySQLClusterStatus type for use with
@@ -157,6 +161,14 @@ func (b *MySQLClusterStatusApplyConfiguration) WithDecision(value *DecisionApply
 	return b
 }
 
+// WithArchive sets the Archive field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Archive field is set to the value of the last call.
+func (b *MySQLClusterStatusApplyConfiguration) WithArchive(value *ArchiveStatusApplyConfiguration) *MySQLClusterStatusApplyConfiguration {
+	b.Archive = value
+	return b
+}
+
 // WithLastTransition sets the LastTransition field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the LastTransition field is set to the value of the last call.
@@ -170,5 +182,18 @@ func (b *MySQLClusterStatusApplyConfiguration) WithLastTransition(value *Transit
 // If called multiple times, the LastRequest field is set to the value of the last call.
 func (b *MySQLClusterStatusApplyConfiguration) WithLastRequest(value *RequestStatusApplyConfiguration) *MySQLClusterStatusApplyConfiguration {
 	b.LastRequest = value
+	return b
+}
+
+// WithRequests adds the given value to the Requests field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Requests field.
+func (b *MySQLClusterStatusApplyConfiguration) WithRequests(values ...*RequestStatusApplyConfiguration) *MySQLClusterStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithRequests")
+		}
+		b.Requests = append(b.Requests, *values[i])
+	}
 	return b
 }

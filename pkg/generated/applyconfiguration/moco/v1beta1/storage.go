@@ -21,6 +21,7 @@ type StorageApplyConfiguration struct {
 	// StorageClassName of the volumes; without it the default class. It cannot be changed.
 	StorageClassName *string `json:"storageClassName,omitempty"`
 	// Retain says what becomes of volumes and account Secrets when the cluster is deleted: Keep (default) or Delete.
+	// Volumes that were retired when an instance was replaced are kept with either.
 	Retain *mocov1beta1.RetainPolicy `json:"retain,omitempty"`
 }
 

@@ -5,6 +5,22 @@
 
 package v1beta1
 
+// MySQLBackupListerExpansion allows custom methods to be added to
+// MySQLBackupLister.
+type MySQLBackupListerExpansion interface{}
+
+// MySQLBackupNamespaceListerExpansion allows custom methods to be added to
+// MySQLBackupNamespaceLister.
+type MySQLBackupNamespaceListerExpansion interface{}
+
+// MySQLBackupScheduleListerExpansion allows custom methods to be added to
+// MySQLBackupScheduleLister.
+type MySQLBackupScheduleListerExpansion interface{}
+
+// MySQLBackupScheduleNamespaceListerExpansion allows custom methods to be added to
+// MySQLBackupScheduleNamespaceLister.
+type MySQLBackupScheduleNamespaceListerExpansion interface{}
+
 // MySQLClusterListerExpansion allows custom methods to be added to
 // MySQLClusterLister.
 type MySQLClusterListerExpansion interface{}
@@ -12,3 +28,11 @@ type MySQLClusterListerExpansion interface{}
 // MySQLClusterNamespaceListerExpansion allows custom methods to be added to
 // MySQLClusterNamespaceLister.
 type MySQLClusterNamespaceListerExpansion interface{}
+
+// MySQLRestoreListerExpansion allows custom methods to be added to
+// MySQLRestoreLister.
+type MySQLRestoreListerExpansion interface{}
+
+// MySQLRestoreNamespaceListerExpansion allows custom methods to be added to
+// MySQLRestoreNamespaceLister.
+type MySQLRestoreNamespaceListerExpansion interface{}

@@ -11,8 +11,14 @@ import (
 
 // Interface provides access to all the informers in this group version.
 type Interface interface {
+	// MySQLBackups returns a MySQLBackupInformer.
+	MySQLBackups() MySQLBackupInformer
+	// MySQLBackupSchedules returns a MySQLBackupScheduleInformer.
+	MySQLBackupSchedules() MySQLBackupScheduleInformer
 	// MySQLClusters returns a MySQLClusterInformer.
 	MySQLClusters() MySQLClusterInformer
+	// MySQLRestores returns a MySQLRestoreInformer.
+	MySQLRestores() MySQLRestoreInformer
 }
 
 type version struct {
@@ -26,7 +32,22 @@ func New(f internalinterfaces.SharedInformerFactory, namespace string, tweakList
 	return &version{factory: f, namespace: namespace, tweakListOptions: tweakListOptions}
 }
 
+// MySQLBackups returns a MySQLBackupInformer.
+func (v *version) MySQLBackups() MySQLBackupInformer {
+	return &mySQLBackupInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// MySQLBackupSchedules returns a MySQLBackupScheduleInformer.
+func (v *version) MySQLBackupSchedules() MySQLBackupScheduleInformer {
+	return &mySQLBackupScheduleInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
 // MySQLClusters returns a MySQLClusterInformer.
 func (v *version) MySQLClusters() MySQLClusterInformer {
 	return &mySQLClusterInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
+}
+
+// MySQLRestores returns a MySQLRestoreInformer.
+func (v *version) MySQLRestores() MySQLRestoreInformer {
+	return &mySQLRestoreInformer{factory: v.factory, namespace: v.namespace, tweakListOptions: v.tweakListOptions}
 }

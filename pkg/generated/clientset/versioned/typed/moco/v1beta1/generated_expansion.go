@@ -5,4 +5,10 @@
 
 package v1beta1
 
+type MySQLBackupExpansion interface{}
+
+type MySQLBackupScheduleExpansion interface{}
+
 type MySQLClusterExpansion interface{}
+
+type MySQLRestoreExpansion interface{}

@@ -15,7 +15,10 @@ import (
 
 type MocoV1beta1Interface interface {
 	RESTClient() rest.Interface
+	MySQLBackupsGetter
+	MySQLBackupSchedulesGetter
 	MySQLClustersGetter
+	MySQLRestoresGetter
 }
 
 // MocoV1beta1Client is used to interact with features provided by the moco.dev group.
@@ -23,8 +26,20 @@ type MocoV1beta1Client struct {
 	restClient rest.Interface
 }
 
+func (c *MocoV1beta1Client) MySQLBackups(namespace string) MySQLBackupInterface {
+	return newMySQLBackups(c, namespace)
+}
+
+func (c *MocoV1beta1Client) MySQLBackupSchedules(namespace string) MySQLBackupScheduleInterface {
+	return newMySQLBackupSchedules(c, namespace)
+}
+
 func (c *MocoV1beta1Client) MySQLClusters(namespace string) MySQLClusterInterface {
 	return newMySQLClusters(c, namespace)
+}
+
+func (c *MocoV1beta1Client) MySQLRestores(namespace string) MySQLRestoreInterface {
+	return newMySQLRestores(c, namespace)
 }
 
 // NewForConfig creates a new MocoV1beta1Client for the given config.

@@ -15,8 +15,20 @@ type FakeMocoV1beta1 struct {
 	*testing.Fake
 }
 
+func (c *FakeMocoV1beta1) MySQLBackups(namespace string) v1beta1.MySQLBackupInterface {
+	return newFakeMySQLBackups(c, namespace)
+}
+
+func (c *FakeMocoV1beta1) MySQLBackupSchedules(namespace string) v1beta1.MySQLBackupScheduleInterface {
+	return newFakeMySQLBackupSchedules(c, namespace)
+}
+
 func (c *FakeMocoV1beta1) MySQLClusters(namespace string) v1beta1.MySQLClusterInterface {
 	return newFakeMySQLClusters(c, namespace)
+}
+
+func (c *FakeMocoV1beta1) MySQLRestores(namespace string) v1beta1.MySQLRestoreInterface {
+	return newFakeMySQLRestores(c, namespace)
 }
 
 // RESTClient returns a RESTClient that is used to communicate

@@ -6,7 +6,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit test-mysqld test-cluster test-e2e verify lint generate images bench bench-failover cluster-up cluster-down clean
+.PHONY: help demo demo-down test test-unit test-mysqld test-cluster test-e2e verify lint generate images bench bench-failover bench-backup cluster-up cluster-down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench: ## Measure on the local cluster (needs root)
 
 bench-failover: ## Measure failover, switchover and throughput on the local cluster, for hours (needs root)
 	@hack/test.sh bench-failover
+
+bench-backup: ## Measure backup, restore and archive on plain mysqlds against the tools of MySQL (needs root)
+	@hack/test.sh bench-backup
 
 cluster-up: ## Start the local Kubernetes cluster alone (needs root)
 	@hack/local-cluster.sh up

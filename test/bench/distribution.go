@@ -33,6 +33,9 @@ const (
 // Add adds a measurement.
 func (d *Distribution) Add(value float64) { d.values = append(d.values, value) }
 
+// N is how many measurements there are.
+func (d *Distribution) N() int { return len(d.values) }
+
 // Median of the measurements; 0 without any.
 func (d *Distribution) Median() float64 { return d.quantile(0.5) }
 

@@ -8,9 +8,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -42,33 +39,6 @@ const (
 	table = "measured"
 )
 
-// times reads how often something is to be measured.
-func times(t *testing.T, variable string, otherwise int) int {
-	t.Helper()
-	text := os.Getenv(variable)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		t.Fatalf("%s=%q is no number", variable, text)
-	}
-	return n
-}
-
-// publish prints a text and keeps it in a file of _output/bench.
-func publish(t *testing.T, repo, name, text string) {
-	t.Helper()
-	t.Log("\n" + text)
-	folder := filepath.Join(repo, "_output/bench")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // arena is a cluster that loses its primary again and again.
 type arena struct {
 	*world.World
@@ -87,7 +57,7 @@ func TestFailoverTimes(t *testing.T) {
 	a.namespace = a.Namespace(t, "bench-failover")
 	a.Create(t, world.Cluster(a.namespace, a.name, 3))
 	a.ready(t)
-	quick, slow := times(t, manyVariable, many), times(t, fewVariable, few)
+	quick, slow := Times(t, manyVariable, many), Times(t, fewVariable, few)
 	text := ""
 	for _, row := range []struct {
 		name   string
@@ -111,7 +81,7 @@ func TestFailoverTimes(t *testing.T) {
 			}
 			a.nothingLost(t)
 			text += m.String() + "\n"
-			publish(t, a.Repo, "failover.md", text)
+			Publish(t, a.Repo, "failover.md", text)
 		})
 	}
 }

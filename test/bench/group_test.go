@@ -32,7 +32,7 @@ func TestFailoverOfGroupReplication(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := times(t, fewVariable, few)
+	n := Times(t, fewVariable, few)
 	var all []*Distribution
 	for _, kind := range []struct{ name, title, options string }{
 		{"plain", "with its defaults", ""},
@@ -48,7 +48,7 @@ func TestFailoverOfGroupReplication(t *testing.T) {
 				g.round(t, int64(i+1), gap, again)
 			}
 			all = append(all, gap, again)
-			publish(t, w.Repo, "group-replication.md", Table(all...))
+			Publish(t, w.Repo, "group-replication.md", Table(all...))
 		})
 	}
 }

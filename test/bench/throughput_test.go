@@ -60,8 +60,8 @@ func TestFailoverThroughput(t *testing.T) {
 	}
 	var all []*Distribution
 	for _, clients := range []int{1, 8, 64} {
-		all = append(all, inTurns(t, systems, clients, times(t, fewVariable, few))...)
-		publish(t, w.Repo, "throughput.md", Table(all...))
+		all = append(all, inTurns(t, systems, clients, Times(t, fewVariable, few))...)
+		Publish(t, w.Repo, "throughput.md", Table(all...))
 	}
 }
 

@@ -22,8 +22,14 @@ func (f *fixture) ask(t *testing.T, value string) {
 	must(f.Kubectl(t.Context(), "annotate", "mysqlcluster", "-n", f.namespace, f.name, "--overwrite", v1beta1.AnnotationSwitchover+"="+value))(t)
 }
 
-// answered waits until the request ended and returns how.
+// answered waits until the request for a switchover ended and returns how.
 func (f *fixture) answered(t *testing.T, value string) *v1beta1.RequestStatus {
+	t.Helper()
+	return f.answeredTo(t, v1beta1.AnnotationSwitchover, value)
+}
+
+// answeredTo waits until the request made with an annotation ended and returns how.
+func (f *fixture) answeredTo(t *testing.T, annotation, value string) *v1beta1.RequestStatus {
 	t.Helper()
 	var found *v1beta1.RequestStatus
 	f.Eventually(t, f.namespace, "an answer to the request "+value, requestWithin, func(ctx context.Context) error {
@@ -37,7 +43,7 @@ func (f *fixture) answered(t *testing.T, value string) *v1beta1.RequestStatus {
 		}
 		return nil
 	})
-	if found.Annotation != v1beta1.AnnotationSwitchover {
+	if found.Annotation != annotation {
 		t.Errorf("the annotation is %s", found.Annotation)
 	}
 	return found

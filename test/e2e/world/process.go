@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,6 +41,13 @@ func (w *World) Agent(ctx context.Context, namespace, pod string) (Process, erro
 // Controller finds the controller in one of its Pods.
 func (w *World) Controller(ctx context.Context, pod string) (Process, error) {
 	return w.process(ctx, SystemNamespace, pod, func(arguments []string) bool { return filepath.Base(arguments[0]) == "moco-controller" })
+}
+
+// Kubelet is the process of a node's kubelet.
+func (w *World) Kubelet(node string) (Process, error) {
+	return find(func(_ int, arguments []string) bool {
+		return filepath.Base(arguments[0]) == "kubelet" && slices.Contains(arguments, "--hostname-override="+node)
+	})
 }
 
 // Signal sends a signal to the very process that was found, never to another that got its PID.
@@ -78,25 +86,34 @@ func (w *World) process(ctx context.Context, namespace, pod string, matches func
 		return Process{}, err
 	}
 	uid := string(found.UID)
+	process, err := find(func(pid int, arguments []string) bool { return inPod(pid, uid) && matches(arguments) })
+	if err != nil {
+		err = fmt.Errorf("%s: %w", pod, err)
+	}
+	return process, err
+}
+
+// find returns the first process of this machine that matches.
+func find(matches func(pid int, arguments []string) bool) (Process, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return Process{}, fmt.Errorf("listing processes: %w", err)
 	}
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
-		if err != nil || !inPod(pid, uid) {
+		if err != nil {
 			continue
 		}
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		arguments := strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
-		if err != nil || !matches(arguments) {
+		if err != nil || !matches(pid, arguments) {
 			continue
 		}
 		if start, err := startOf(pid); err == nil {
 			return Process{PID: pid, Start: start}, nil
 		}
 	}
-	return Process{}, fmt.Errorf("%s: %w", pod, ErrNoProcess)
+	return Process{}, ErrNoProcess
 }
 
 // inPod reads the control groups; systemd's driver writes the UID with underscores.

@@ -149,14 +149,11 @@ func (a *archived) refused(t *testing.T) {
 
 // restoreAll restores to the moments that were remembered and compares with what the client was told.
 func (a *archived) restoreAll(t *testing.T) {
-	moments := a.points[:len(a.points)-1]
 	most := fewPoints
 	if os.Getenv(soakVariable) != "" {
 		most = soakPoints
 	}
-	for len(moments) > most {
-		moments = slices.Delete(slices.Clone(moments), len(moments)/2, len(moments)/2+1)
-	}
+	moments := chosen(a.points[:len(a.points)-1], most)
 	for n := 0; n < len(moments); n += restoresAtOnce {
 		some := moments[n:min(n+restoresAtOnce, len(moments))]
 		for m, p := range some {
@@ -168,9 +165,38 @@ func (a *archived) restoreAll(t *testing.T) {
 	}
 }
 
+// chosen are the moments within and right after kills, where a history may be cut off, and then others from all over the life
+// of the cluster, until there are enough.
+func chosen(points []point, most int) []point {
+	byDanger := slices.Clone(points)
+	slices.SortStableFunc(byDanger, func(x, y point) int { return danger(x) - danger(y) })
+	sharp := slices.IndexFunc(byDanger, func(p point) bool { return danger(p) > 1 })
+	if sharp < 0 || sharp >= most {
+		return byDanger[:min(most, len(byDanger))]
+	}
+	moments, others := byDanger[:sharp:sharp], byDanger[sharp:]
+	for n, more := 0, min(most-sharp, len(others)); n < more; n++ {
+		moments = append(moments, others[n*len(others)/more])
+	}
+	return moments
+}
+
+// danger orders moments by how near to a cut they are.
+func danger(p point) int {
+	switch {
+	case strings.HasPrefix(p.name, "during kill"):
+		return 0
+	case strings.HasPrefix(p.name, "after kill"):
+		return 1
+	default:
+		return 2
+	}
+}
+
 // exactly waits for a restored cluster, compares its rows with the history of the client, and deletes it.
 func (a *archived) exactly(t *testing.T, name string, p point) {
 	t.Helper()
+	t.Logf("%s is restored to: %s", name, p.name)
 	a.Condition(t, a.namespace, name, v1beta1.ConditionAvailable, metav1.ConditionTrue, restoredWithin)
 	db := a.Primary(t, a.namespace, name)
 	if err := workload.CheckPrefix(t.Context(), db, "app.orders", a.load.service.History(), p.bounds()); err != nil {
